@@ -1,0 +1,69 @@
+"""
+Every bound of the relay, with its unit and its default, in one place.
+
+The options of ``twistd chatrelay`` read their defaults here; docs/protocol.rst,
+*Limits*, is the same table for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What one relay allows.
+
+    :ivar max_line_bytes: longest line taken from a client, without its end.
+    :ivar max_targets: names in one message.
+    :ivar max_watches: names that one connection watches.
+    :ivar max_refs: accepted refs remembered for one connection.
+    :ivar ref_lifetime_s: how long an accepted ref is remembered.
+    :ivar max_refused_first_lines: the refused line before a name that closes.
+    :ivar max_clients: named clients.
+    :ivar max_unnamed: connections without a name; over it the longest unnamed is closed.
+    :ivar max_per_address: connections from one address; loopback has no bound.
+    :ivar hint_after_s: silence before a name after which the relay speaks.
+    :ivar naming_timeout_s: time for giving a name.
+    :ivar ping_after_s: silence after which a client with the cap ``ping`` is asked.
+    :ivar ping_timeout_s: time for its answer.
+    :ivar high_water_bytes: unsent bytes of one client above which those who send to it are held.
+    :ivar low_water_bytes: unsent bytes below which they are read again.
+    :ivar max_unsent_bytes: unsent bytes of all clients together.
+    :ivar slow_bytes_per_s: a client over its mark that takes less than this is slow.
+    :ivar slow_s: seconds of slowness within the window that end it.
+    :ivar slow_window_s: that window.
+    :ivar close_grace_s: time for writing what is left when the relay closes.
+    :ivar end_of_input_grace_s: the same after the client closed its sending side.
+    :ivar turn_s: time for one client's lines off the quick path in one turn.
+    :ivar max_console_lines_per_s: console lines of one kind, and for each
+        connection's undeliverable messages a fifth of it; the rest is summed up.
+    """
+
+    max_line_bytes: int = 8192
+    max_targets: int = 32
+    max_watches: int = 128
+    max_refs: int = 1000
+    ref_lifetime_s: float = 600.0
+    max_refused_first_lines: int = 3
+    max_clients: int = 20_000
+    max_unnamed: int = 2_000
+    max_per_address: int = 64
+    hint_after_s: float = 3.0
+    naming_timeout_s: float = 30.0
+    ping_after_s: float = 60.0
+    ping_timeout_s: float = 30.0
+    high_water_bytes: int = 1 * MIB
+    low_water_bytes: int = 512 * KIB
+    max_unsent_bytes: int = 512 * MIB
+    slow_bytes_per_s: int = 64 * KIB
+    slow_s: float = 10.0
+    slow_window_s: float = 60.0
+    close_grace_s: float = 5.0
+    end_of_input_grace_s: float = 10.0
+    turn_s: float = 0.003
+    max_console_lines_per_s: int = 50
