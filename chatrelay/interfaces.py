@@ -1,0 +1,69 @@
+"""The few seams of the relay that have more than one implementer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from zope.interface import Attribute, Interface
+
+from chatrelay.names import Name
+
+
+class Recipient(Protocol):
+    """
+    Whoever holds a name: a client's session, or a bot.
+
+    :ivar name: the name it holds.
+    :ivar connected_s: since when, in seconds since the epoch.
+    """
+
+    @property
+    def name(self) -> Name:
+        """The name it holds."""
+
+    @property
+    def connected_s(self) -> float:
+        """Since when it is here, in seconds since the epoch."""
+
+    def idle_s(self) -> float:
+        """For how long nothing came from it, in seconds."""
+
+    def deliver(self, sender: Recipient, text: bytes) -> None:
+        """
+        Hand over one message.
+
+        :param sender: who wrote it, and whom an answer goes to.
+        :param text: clean text, not empty, as long as a line at most.
+        """
+
+
+class IBot(Interface):
+    """
+    A named participant that lives in the server (docs/bots.rst).
+
+    A provider that also provides `twisted.plugin.IPlugin` and stands in a module
+    below ``twisted/plugins/`` is found by its name.
+    """
+
+    name = Attribute("The name it is reached under, a string that is a valid name.")
+    description = Attribute("What it does, one line for the list of bots.")
+
+    def started(relay):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N805 - zope's way
+        """
+        The relay runs.
+
+        :param relay: a `chatrelay.bots.BotRelay`, to write to clients unasked.
+        """
+
+    def message_received(message):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N805 - zope's way
+        """
+        A client wrote to the bot.
+
+        What is raised here is logged with the bot's name; the client's connection
+        and the relay go on.
+
+        :param message: a `chatrelay.bots.BotMessage`.
+        """
+
+    def stopped():  # type: ignore[no-untyped-def]  # noqa: ANN201, N805 - zope's way
+        """The relay stops: cancel what is waiting."""
