@@ -1,0 +1,5 @@
+"""The bots that ship with chatrelay, for `twisted.plugin` to find."""
+
+from chatrelay.bots.reverse import ReverseBot
+
+reverse = ReverseBot()
