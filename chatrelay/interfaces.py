@@ -48,14 +48,14 @@ class IBot(Interface):
     name = Attribute("The name it is reached under, a string that is a valid name.")
     description = Attribute("What it does, one line for the list of bots.")
 
-    def started(relay):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N805 - zope's way
+    def started(relay):  # type: ignore[no-untyped-def]  # noqa: ANN201, N805 - zope's way
         """
         The relay runs.
 
         :param relay: a `chatrelay.bots.BotRelay`, to write to clients unasked.
         """
 
-    def message_received(message):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N805 - zope's way
+    def message_received(message):  # type: ignore[no-untyped-def]  # noqa: ANN201, N805 - zope's way
         """
         A client wrote to the bot.
 
@@ -65,5 +65,5 @@ class IBot(Interface):
         :param message: a `chatrelay.bots.BotMessage`.
         """
 
-    def stopped():  # type: ignore[no-untyped-def]  # noqa: ANN201, N805 - zope's way
+    def stopped():  # type: ignore[no-untyped-def]  # noqa: ANN201 - zope's way
         """The relay stops: cancel what is waiting."""
