@@ -37,6 +37,13 @@ class Recipient(Protocol):
         """
 
 
+class RunRecipient(Recipient, Protocol):
+    """A recipient that takes what one sender wrote to it in one run at once."""
+
+    def deliver_run(self, sender: Recipient, texts: list[bytes]) -> None:
+        """Hand over messages in their order, as `deliver` would one after the other."""
+
+
 class IBot(Interface):
     """
     A named participant that lives in the server (docs/bots.rst).

@@ -40,8 +40,8 @@ class Limits:
     :ivar close_grace_s: time for writing what is left when the relay closes.
     :ivar end_of_input_grace_s: the same after the client closed its sending side.
     :ivar turn_s: time for one client's lines off the quick path in one turn.
-    :ivar max_console_lines_per_s: console lines of one kind, and for each
-        connection's undeliverable messages a fifth of it; the rest is summed up.
+    :ivar max_console_lines_per_s: console lines of one kind; the rest is summed up.
+    :ivar max_undelivered_lines_per_s: the same for the undeliverable messages of one connection.
     """
 
     max_line_bytes: int = 8192
@@ -67,3 +67,4 @@ class Limits:
     end_of_input_grace_s: float = 10.0
     turn_s: float = 0.003
     max_console_lines_per_s: int = 50
+    max_undelivered_lines_per_s: int = 10

@@ -1,0 +1,181 @@
+"""
+What the person who runs the relay reads on its console: who comes and goes, what could
+not be delivered and why, one line each, at a bounded rate.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from chatrelay.errors import Refusal
+from chatrelay.limits import Limits
+from chatrelay.printable import printable
+
+
+class Peer(NamedTuple):
+    """
+    Where a connection comes from.
+
+    :ivar host: its IP address, or what stands for one.
+    :ivar port: its port; 0 where there is none.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host} port {self.port}" if self.port else self.host
+
+
+class RateBound:
+    """So many lines from one tick to the next; the others are counted."""
+
+    __slots__ = ("_admitted", "_most", "_suppressed")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._admitted = 0
+        self._suppressed = 0
+
+    def admits(self) -> bool:
+        """Whether one more line may be written now."""
+        if self._admitted < self._most:
+            self._admitted += 1
+            return True
+        self._suppressed += 1
+        return False
+
+    def tick(self) -> int:
+        """Begin anew, and return how many lines were not written."""
+        suppressed, self._suppressed, self._admitted = self._suppressed, 0, 0
+        return suppressed
+
+
+class Console:
+    """
+    The console of one relay.
+
+    :ivar verbose: whether every relayed message gets a line of its own.
+    """
+
+    log = Logger(namespace="chatrelay")
+
+    def __init__(self, limits: Limits, *, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self._arrivals = RateBound(limits.max_console_lines_per_s)
+        self._departures = RateBound(limits.max_console_lines_per_s)
+        self._refusals = RateBound(limits.max_console_lines_per_s)
+        self._bot_lines = RateBound(limits.max_console_lines_per_s)
+        self._max_undelivered_per_s = limits.max_undelivered_lines_per_s
+        self._undelivered: dict[bytes, RateBound] = {}
+
+    def arrived(self, name: bytes, peer: Peer, client_count: int) -> None:
+        """A client has its name."""
+        if self._arrivals.admits():
+            self.log.info(
+                "{name} arrived from {peer}; {count} here",
+                name=printable(name),
+                peer=peer,
+                count=client_count,
+            )
+
+    def renamed(self, name: bytes, previous: bytes, peer: Peer) -> None:
+        """A client has another name."""
+        if self._arrivals.admits():
+            self.log.info(
+                "{previous} at {peer} is now {name}",
+                name=printable(name),
+                previous=printable(previous),
+                peer=peer,
+            )
+
+    def departed(self, name: bytes, peer: Peer, stayed_s: float, why: str) -> None:
+        """A client is gone."""
+        self._undelivered_summary(name)
+        if self._departures.admits():
+            self.log.info(
+                "{name} at {peer} left after {stayed}: {why}",
+                name=printable(name),
+                peer=peer,
+                stayed=duration(stayed_s),
+                why=why,
+            )
+
+    def turned_away(self, peer: Peer, why: str) -> None:
+        """A connection ended before it had a name, and not by itself."""
+        if self._refusals.admits():
+            self.log.info("a connection from {peer} was closed: {why}", peer=peer, why=why)
+
+    def undelivered(self, sender: bytes, target: bytes, text: bytes, refusal: Refusal) -> None:
+        """A message could not be delivered."""
+        bound = self._undelivered.get(sender)
+        if bound is None:
+            bound = self._undelivered[sender] = RateBound(self._max_undelivered_per_s)
+        if bound.admits():
+            self.log.info(
+                "not delivered, {code}: {sender} to {target}: {text}",
+                code=refusal.code,
+                sender=printable(sender),
+                target=printable(target),
+                text=printable(text),
+            )
+
+    def relayed(self, sender: bytes, recipient: bytes, text: bytes) -> None:
+        """A message was delivered; a line only if the console is verbose."""
+        if self.verbose:
+            self.log.info(
+                "{sender} to {recipient}: {text}",
+                sender=printable(sender),
+                recipient=printable(recipient),
+                text=printable(text),
+            )
+
+    def bot_received(self, bot: bytes, sender: bytes, text: bytes) -> None:
+        """A bot was sent a message."""
+        if self._bot_lines.admits():
+            self.log.info(
+                "{bot} was sent by {sender}: {text}",
+                bot=printable(bot),
+                sender=printable(sender),
+                text=printable(text),
+            )
+
+    def tick(self) -> None:
+        """Once a second: say how much was left out, and let as much through again."""
+        for what, bound in (
+            ("arrivals", self._arrivals),
+            ("departures", self._departures),
+            ("closed connections", self._refusals),
+            ("messages to bots", self._bot_lines),
+        ):
+            suppressed = bound.tick()
+            if suppressed:
+                self.log.info("… and {count} more {what}", count=suppressed, what=what)
+        for sender in list(self._undelivered):
+            self._undelivered_summary(sender)
+
+    def _undelivered_summary(self, sender: bytes) -> None:
+        bound = self._undelivered.pop(sender, None)
+        suppressed = bound.tick() if bound is not None else 0
+        if suppressed:
+            self.log.info(
+                "… and {count} more messages of {sender} not delivered",
+                count=suppressed,
+                sender=printable(sender),
+            )
+
+
+def duration(seconds: float) -> str:
+    """How long somebody stayed, for a person: ``48 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    minutes, rest_s = divmod(int(seconds), 60)
+    hours, rest_min = divmod(minutes, 60)
+    days, rest_h = divmod(hours, 24)
+    if days:
+        return f"{days} d {rest_h} h"
+    if hours:
+        return f"{hours} h {rest_min} min"
+    if minutes:
+        return f"{minutes} min {rest_s} s"
+    return f"{rest_s} s"

@@ -1,0 +1,242 @@
+"""
+Who is not read, and why: the one mechanism of back-pressure.
+
+A connection is read only while nothing holds its `Gate`.  Whatever makes it wait (a
+recipient over its mark, its own answers over theirs, a claim that is pending, the end
+of its turn) is a holder.  `Flow` watches the recipients over their mark and ends those
+that are slow for too long (docs/protocol.rst, *Flow*).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from enum import Enum
+from typing import Protocol
+
+from chatrelay.limits import Limits
+
+
+class Reason(Enum):
+    """What holds a connection besides an outbox over its mark."""
+
+    CLAIM = "a claim of a name is being decided"
+    TURN = "its share of this turn is used up"
+
+
+class Readable(Protocol):
+    """A connection whose input can be stopped."""
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the peer."""
+
+    def resume_reading(self) -> None:
+        """Go on, with what is buffered first, in a turn of its own."""
+
+
+class Slowness:
+    """How long somebody was slow within the last window."""
+
+    __slots__ = ("_spells", "_window_s")
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._spells: deque[tuple[float, float]] = deque()
+
+    def add(self, now_s: float, seconds: float) -> float:
+        """Count `seconds` more, and return what the window has."""
+        self._spells.append((now_s, seconds))
+        while self._spells[0][0] <= now_s - self._window_s:
+            self._spells.popleft()
+        return sum(spell for _, spell in self._spells)
+
+
+class Gate:
+    """
+    Whether one connection is read: while nothing holds it.
+
+    :ivar slowness: for how long slow recipients held it; ``None`` if never.
+    """
+
+    __slots__ = ("_connection", "_holders", "slowness")
+
+    def __init__(self, connection: Readable) -> None:
+        self._connection = connection
+        self._holders: set[Hashable] | None = None
+        self.slowness: Slowness | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether anything holds it."""
+        return bool(self._holders)
+
+    def hold(self, holder: Hashable) -> None:
+        """Stop reading until `holder` releases; holding twice is holding once."""
+        if self._holders is None:
+            self._holders = set()
+        if not self._holders:
+            self._connection.pause_reading()
+        self._holders.add(holder)
+
+    def release(self, holder: Hashable) -> None:
+        """Take back a hold; without any the connection is read again."""
+        if self._holders and holder in self._holders:
+            self._holders.remove(holder)
+            if not self._holders:
+                self._holders = None
+                self._connection.resume_reading()
+
+    def forget(self) -> None:
+        """The connection is gone: no holder has to release it."""
+        for holder in self._holders or ():
+            if isinstance(holder, Holder):
+                holder.held_gates.discard(self)
+        self._holders = None
+
+
+class Holder:
+    """
+    Something that holds gates until it has room again.
+
+    :ivar held_gates: the gates it holds.
+    """
+
+    __slots__ = ("_gates",)
+
+    def __init__(self) -> None:
+        self._gates: set[Gate] | None = None
+
+    @property
+    def held_gates(self) -> set[Gate]:
+        """The gates it holds now."""
+        if self._gates is None:
+            self._gates = set()
+        return self._gates
+
+    def release_gates(self) -> None:
+        """Release every gate it holds."""
+        gates, self._gates = self._gates, None
+        for gate in gates or ():
+            gate.release(self)
+
+
+class Backlog(Holder):
+    """
+    What waits to be sent to one client, as flow sees it; `chatrelay.outbox` is one.
+
+    :ivar unsent_bytes: what the client has not been sent.
+    :ivar is_over: whether it was over the high-water mark and not below the low one since.
+    :ivar slowness: for how long it was slow; ``None`` if never.
+    """
+
+    __slots__ = ("credit_bytes", "is_over", "slowness", "taken_at_last_tick_bytes", "unsent_bytes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unsent_bytes = 0
+        self.is_over = False
+        self.slowness: Slowness | None = None
+        self.credit_bytes = 0.0
+        self.taken_at_last_tick_bytes = 0
+
+    def taken_bytes(self) -> int:
+        """All that the client took, as far as its machine acknowledged it."""
+        raise NotImplementedError
+
+    def end_slow(self) -> None:
+        """End the connection, because it takes too little."""
+        raise NotImplementedError
+
+
+class Flow:
+    """
+    The back-pressure of a whole relay.
+
+    :ivar unsent_bytes: what all backlogs together hold.
+    """
+
+    # A second in which less arrives than the rate asks may follow one in which more
+    # did: peers and kernels take bytes in gulps.
+    _MAX_CREDIT_S = 2.0
+    # A longer tick is time in which the relay itself did not run.
+    _MAX_TICK_S = 2.0
+
+    def __init__(self, limits: Limits) -> None:
+        self.unsent_bytes = 0
+        self._limits = limits
+        self._backlogs: set[Backlog] = set()
+        self._over: dict[Backlog, None] = {}
+        self._ticked_s: float | None = None
+
+    def opened(self, backlog: Backlog) -> None:
+        """A client connected."""
+        self._backlogs.add(backlog)
+
+    def closed(self, backlog: Backlog) -> None:
+        """A client is gone, or is told its last: whoever waits for it goes on."""
+        self._backlogs.discard(backlog)
+        self._below_mark(backlog)
+
+    def over_mark(self, backlog: Backlog, gate: Gate | None) -> None:
+        """
+        Hold who writes to a backlog over its high-water mark.
+
+        :param gate: the writer's; ``None`` for one that is no connection.
+        """
+        if not backlog.is_over:
+            if backlog not in self._backlogs:
+                return
+            backlog.is_over = True
+            self._over[backlog] = None
+            backlog.credit_bytes = 0.0
+            backlog.taken_at_last_tick_bytes = backlog.taken_bytes()
+        if gate is not None:
+            gate.hold(backlog)
+            backlog.held_gates.add(gate)
+
+    def drained(self, backlog: Backlog) -> None:
+        """Some of a backlog was sent: below the low-water mark it holds nobody."""
+        if backlog.unsent_bytes < self._limits.low_water_bytes:
+            self._below_mark(backlog)
+
+    def shed(self) -> None:
+        """End the clients with the fullest backlogs until all together are under their cap."""
+        while self.unsent_bytes > self._limits.max_unsent_bytes and self._backlogs:
+            max(self._backlogs, key=lambda backlog: backlog.unsent_bytes).end_slow()
+
+    def tick(self, now_s: float) -> None:
+        """Once a second: account for those over their mark."""
+        elapsed_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
+        self._ticked_s = now_s
+        elapsed_s = min(elapsed_s, self._MAX_TICK_S)
+        for backlog in list(self._over):
+            if backlog.is_over and self._is_slow(backlog, elapsed_s):
+                self._count_slow(backlog, now_s, elapsed_s)
+
+    def _below_mark(self, backlog: Backlog) -> None:
+        backlog.is_over = False
+        self._over.pop(backlog, None)
+        backlog.release_gates()
+
+    def _is_slow(self, backlog: Backlog, elapsed_s: float) -> bool:
+        taken_bytes = backlog.taken_bytes()
+        newly_bytes = taken_bytes - backlog.taken_at_last_tick_bytes
+        backlog.taken_at_last_tick_bytes = taken_bytes
+        rate = self._limits.slow_bytes_per_s
+        bound = self._MAX_CREDIT_S * rate
+        credit = backlog.credit_bytes + newly_bytes - rate * elapsed_s
+        # Below nothing as well: a gulp that the relay saw late is not forgotten.
+        backlog.credit_bytes = max(-bound, min(bound, credit))
+        return credit < 0
+
+    def _count_slow(self, backlog: Backlog, now_s: float, elapsed_s: float) -> None:
+        # Its senders count too: one that is passed from one slow reader to the next
+        # would never be free although no reader is slow for long.
+        accounts: list[Backlog | Gate] = [backlog, *backlog.held_gates]
+        longest_s = 0.0
+        for account in accounts:
+            if account.slowness is None:
+                account.slowness = Slowness(self._limits.slow_window_s)
+            longest_s = max(longest_s, account.slowness.add(now_s, elapsed_s))
+        if longest_s >= self._limits.slow_s:
+            backlog.end_slow()

@@ -1,0 +1,130 @@
+"""
+What waits to be written to one client: counted, and fed to its transport in pieces.
+
+The outbox is the producer registered on the transport, so that it learns when the
+transport's buffer is empty.  It pulls (is asked whenever the buffer is empty) because
+a push producer is told only after more than a read's size was buffered, and then
+nobody could say what has been sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPullProducer
+from zope.interface import implementer
+
+from chatrelay.flow import Backlog, Flow
+from chatrelay.sockets import queued_bytes
+
+# What is handed to the transport beyond this waits here, where it can be counted.
+PIECE_BYTES = 64 * 1024
+
+
+@implementer(IPullProducer)
+class Outbox(Backlog):
+    """
+    The unsent bytes of one client.
+
+    `write` never blocks and never refuses; whoever writes looks at `unsent_bytes` and
+    is held when it is over the mark.  After `finish` or `discard` writing does nothing.
+    """
+
+    __slots__ = ("_end_slow", "_flow", "_handed_bytes", "_transport", "_waiting", "written_bytes")
+
+    def __init__(
+        self,
+        transport: Any,  # noqa: ANN401 - ITransport and IConsumer, of whatever door
+        flow: Flow,
+        end_slow: Callable[[], None],
+    ) -> None:
+        """
+        Become the producer of a client's transport.
+
+        :param end_slow: called when the client takes too little for too long.
+        """
+        super().__init__()
+        self.written_bytes = 0
+        self._transport: Any | None = transport
+        self._flow = flow
+        self._end_slow = end_slow
+        self._handed_bytes = 0
+        self._waiting: list[bytes] = []
+        flow.opened(self)
+        transport.registerProducer(self, False)
+
+    def write(self, data: bytes) -> None:
+        """Send, after everything written before."""
+        transport = self._transport
+        if transport is None:
+            return
+        size = len(data)
+        self.written_bytes += size
+        self.unsent_bytes += size
+        self._flow.unsent_bytes += size
+        if self._handed_bytes < PIECE_BYTES:
+            self._handed_bytes += size
+            transport.write(data)
+        else:
+            self._waiting.append(data)
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty: count what it sent and hand over the next piece."""
+        if self._transport is None:
+            return
+        self._count_sent(self._handed_bytes)
+        self._handed_bytes = 0
+        if self._waiting:
+            piece = self._next_piece()
+            self._handed_bytes = len(piece)
+            self._transport.write(piece)
+        if self.is_over:
+            self._flow.drained(self)
+
+    def stopProducing(self) -> None:
+        """The transport is closed: what was not sent is lost."""
+        self.discard()
+
+    def finish(self) -> None:
+        """Hand everything to the transport and let go of it; it may then be closed."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        if self._waiting:
+            transport.write(b"".join(self._waiting))
+        transport.unregisterProducer()
+        self._forget()
+
+    def discard(self) -> None:
+        """Drop what the transport was not handed; it is about to be aborted."""
+        if self._transport is not None:
+            self._transport = None
+            self._forget()
+
+    def taken_bytes(self) -> int:
+        """All that the client's machine acknowledged, a piece more or less."""
+        return self.written_bytes - self.unsent_bytes - queued_bytes(self._transport)
+
+    def end_slow(self) -> None:
+        """End the connection, because it takes too little."""
+        self._end_slow()
+
+    def _next_piece(self) -> bytes:
+        size = count = 0
+        while count < len(self._waiting) and size < PIECE_BYTES:
+            size += len(self._waiting[count])
+            count += 1
+        piece = b"".join(self._waiting[:count])
+        del self._waiting[:count]
+        return piece
+
+    def _count_sent(self, size: int) -> None:
+        self.unsent_bytes -= size
+        self._flow.unsent_bytes -= size
+
+    def _forget(self) -> None:
+        self._count_sent(self.unsent_bytes)
+        self._handed_bytes = 0
+        self._waiting = []
+        self._flow.closed(self)

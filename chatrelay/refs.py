@@ -1,0 +1,61 @@
+"""
+The refs of one sender's accepted messages, so that asking again is safe
+(docs/protocol.rst, *Refs*).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from hashlib import blake2b
+
+from chatrelay.errors import RefReused
+from chatrelay.limits import Limits
+
+# Remembering texts as they are would let one connection hold 8 MB of them.
+_DIGEST_BYTES = 16
+
+
+class AcceptedRefs:
+    """What one sender had accepted under which ref: the last 1,000 refs, for 10 minutes."""
+
+    __slots__ = ("_accepted", "_limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # By ref, in the order of first use: when that was, and a text's digest by recipient.
+        self._accepted: OrderedDict[bytes, tuple[float, dict[bytes, bytes]]] = OrderedDict()
+
+    def is_repetition(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> bool:
+        """
+        Whether this message was accepted before, and so is answered and not delivered.
+
+        :raises RefReused: the ref stands for another text to this recipient.
+        """
+        self._forget_old(now_s)
+        entry = self._accepted.get(ref)
+        digest = None if entry is None else entry[1].get(recipient_key)
+        if digest is None:
+            return False
+        if digest != _digest(text):
+            raise RefReused()
+        return True
+
+    def accept(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> None:
+        """Remember that a message was accepted."""
+        entry = self._accepted.get(ref)
+        if entry is None:
+            while len(self._accepted) >= self._limits.max_refs:
+                self._accepted.popitem(last=False)
+            entry = self._accepted[ref] = (now_s, {})
+        entry[1][recipient_key] = _digest(text)
+
+    def _forget_old(self, now_s: float) -> None:
+        while self._accepted:
+            oldest = next(iter(self._accepted))
+            if now_s - self._accepted[oldest][0] < self._limits.ref_lifetime_s:
+                break
+            del self._accepted[oldest]
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=_DIGEST_BYTES).digest()

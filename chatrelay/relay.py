@@ -1,0 +1,107 @@
+"""
+One relay: what all its sessions share, and what happens to all of them at once.
+
+Everything here is given time as an argument or as a clock, and knows no reactor.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from chatrelay.admission import Admission
+from chatrelay.claims import Claims, FreeNames
+from chatrelay.console import Console
+from chatrelay.flow import Flow
+from chatrelay.limits import Limits
+from chatrelay.names import Name
+from chatrelay.registry import Registry
+
+
+class Connected(Protocol):
+    """A session, as far as all of them are spoken to at once."""
+
+    def tick(self, elapsed_s: float) -> None:
+        """A second has passed."""
+
+    def shut_down(self) -> None:
+        """The relay stops."""
+
+
+class Relay:
+    """
+    What the sessions of one relay share.
+
+    :ivar limits: the bounds, all of them.
+    :ivar registry: the names and who holds them.
+    :ivar flow: back-pressure and the memory of all outboxes.
+    :ivar console: what the operator reads.
+    :ivar claims: who decides on names.
+    :ivar admission: the counts of connections.
+    :ivar sessions: everybody who is connected, with a name or without.
+    :ivar pinging: those of them that want to be asked when they are silent.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        seconds: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        reserved: Iterable[Name] = (),
+        claims: Claims | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """
+        Begin with nobody connected.
+
+        :param seconds: a clock that never jumps.
+        :param wall_clock: seconds since the epoch, for what people and programs are shown.
+        :param reserved: names that no client may claim.
+        :param claims: who decides on names; `FreeNames` if not given.
+        :param verbose: whether the console shows every relayed message.
+        """
+        self.limits = limits or Limits()
+        self.seconds = seconds
+        self.wall_clock = wall_clock
+        self.registry = Registry(reserved, self.limits.max_watches)
+        self.flow = Flow(self.limits)
+        self.console = Console(self.limits, verbose=verbose)
+        self.claims: Claims = claims or FreeNames()
+        self.admission = Admission(self.limits)
+        self.sessions: dict[Connected, None] = {}
+        self.pinging: dict[Connected, None] = {}
+        # Ids must never be used again, over restarts too: a random word for each run
+        # of the relay, and a count within it.
+        self._run_id = secrets.token_hex(6).encode("ascii")
+        self._last_id = 0
+        self._ticked_s = seconds()
+
+    def next_id(self) -> bytes:
+        """Make an id for one message; never the same again."""
+        self._last_id += 1
+        return self._run_id + b"-%x" % self._last_id
+
+    def timestamp(self, seconds_since_epoch: float | None = None) -> bytes:
+        """Write a time, now if not given, as protocol and people read it: UTC, milliseconds."""
+        if seconds_since_epoch is None:
+            seconds_since_epoch = self.wall_clock()
+        moment = datetime.fromtimestamp(seconds_since_epoch, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode("ascii")
+
+    def tick(self) -> None:
+        """Do what is due once a second: slow clients, silent ones, lines that were summed up."""
+        now_s = self.seconds()
+        elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
+        self.flow.tick(now_s)
+        for session in list(self.pinging):
+            session.tick(elapsed_s)
+        self.console.tick()
+
+    def shut_down(self) -> None:
+        """Tell every client that the relay stops, and let each go once it has read that."""
+        for session in list(self.sessions):
+            session.shut_down()
