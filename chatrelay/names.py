@@ -72,7 +72,11 @@ def _parse_international(written: bytes) -> Name | None:
         shown = unicodedata.normalize("NFC", written.decode("utf-8"))
         if not _is_allowed(shown):
             return None
-        return Name(shown.encode("utf-8"), _case_mapped.enforce(shown).encode("utf-8"))
+        mapped = _case_mapped.enforce(shown)
+        # The mapping makes full-width letters usual ones: only then are they "LATIN".
+        if len(_EXCLUSIVE_SCRIPTS.intersection(map(_script_word, mapped))) > 1:
+            return None
+        return Name(shown.encode("utf-8"), mapped.encode("utf-8"))
     except UnicodeError:
         return None
 
@@ -82,7 +86,6 @@ def _is_allowed(name: str) -> bool:
         1 <= len(name) <= MAX_NAME_CODE_POINTS
         and _is_letter_or_digit(name[0])
         and all(character in _PUNCTUATION or _is_name_part(character) for character in name)
-        and len(_EXCLUSIVE_SCRIPTS.intersection(map(_script_word, name))) <= 1
     )
 
 
