@@ -125,19 +125,32 @@ class Backlog(Holder):
     What waits to be sent to one client, as flow sees it; `chatrelay.outbox` is one.
 
     :ivar unsent_bytes: what the client has not been sent.
+    :ivar written_bytes: everything that was ever written.
     :ivar is_over: whether it was over the high-water mark and not below the low one since.
     :ivar slowness: for how long it was slow; ``None`` if never.
     """
 
-    __slots__ = ("credit_bytes", "is_over", "slowness", "taken_at_last_tick_bytes", "unsent_bytes")
+    __slots__ = (
+        "credit_bytes",
+        "is_over",
+        "slowness",
+        "taken_at_last_tick_bytes",
+        "unsent_bytes",
+        "written_bytes",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.unsent_bytes = 0
+        self.written_bytes = 0
         self.is_over = False
         self.slowness: Slowness | None = None
         self.credit_bytes = 0.0
         self.taken_at_last_tick_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Send, after everything written before."""
+        raise NotImplementedError
 
     def taken_bytes(self) -> int:
         """All that the client took, as far as its machine acknowledged it."""

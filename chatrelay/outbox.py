@@ -31,7 +31,7 @@ class Outbox(Backlog):
     is held when it is over the mark.  After `finish` or `discard` writing does nothing.
     """
 
-    __slots__ = ("_end_slow", "_flow", "_handed_bytes", "_transport", "_waiting", "written_bytes")
+    __slots__ = ("_end_slow", "_flow", "_handed_bytes", "_transport", "_waiting")
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Outbox(Backlog):
         :param end_slow: called when the client takes too little for too long.
         """
         super().__init__()
-        self.written_bytes = 0
         self._transport: Any | None = transport
         self._flow = flow
         self._end_slow = end_slow

@@ -1,0 +1,67 @@
+"""The commands about who is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from chatrelay.commands.verb import Verb, wrong_form
+from chatrelay.errors import UnknownRoom
+from chatrelay.interfaces import Recipient
+from chatrelay.names import parse_name
+from chatrelay.wire import check_room, is_room
+
+if TYPE_CHECKING:
+    from chatrelay.session import Session
+
+
+def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
+    if len(words) > 1:
+        raise wrong_form("/who [NAME]")
+    registry = session.relay.registry
+    if not words:
+        recipients = list(registry)
+    elif is_room(words[0]):
+        check_room(words[0])
+        raise UnknownRoom(words[0])
+    else:
+        recipient = registry.find(parse_name(words[0]).key)
+        recipients = [recipient] if recipient is not None else []
+    listed = 0
+    for recipient in recipients:
+        # A long list is written over several turns, in which people leave.
+        if registry.find(recipient.name.key) is recipient:
+            yield _who_line(session, recipient)
+            listed += 1
+    yield b"!end who %d" % listed
+
+
+def _who_line(session: Session, recipient: Recipient) -> bytes:
+    return b"!who %b since=%b idle=%d rooms=" % (
+        recipient.name.shown,
+        session.relay.timestamp(recipient.connected_s),
+        recipient.idle_s(),
+    )
+
+
+def _watch(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
+    if not words:
+        raise wrong_form("/watch NAME…")
+    for word, name in [(word, parse_name(word)) for word in words]:
+        online = session.relay.registry.watch(session, name, word)
+        yield (b"!online " if online else b"!offline ") + word
+
+
+def _unwatch(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
+    if not words:
+        raise wrong_form("/unwatch NAME…")
+    for word, name in [(word, parse_name(word)) for word in words]:
+        session.relay.registry.unwatch(session, name)
+        yield b"!unwatched " + word
+
+
+VERBS = (
+    Verb(b"who", "/who [NAME]", "who is here, since when, idle for how many seconds", _who),
+    Verb(b"watch", "/watch NAME…", "be told when a name comes or goes", _watch),
+    Verb(b"unwatch", "/unwatch NAME…", "be told no more", _unwatch),
+)
