@@ -1,0 +1,374 @@
+"""
+What a client reads and writes: lines to messages and replies, answers to what was asked.
+
+Pure: no socket and no clock.  Bytes are decoded here, at the edge of the library,
+with what is not UTF-8 replaced, so that a broken relay can not raise in a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
+from chatrelay.names import Name, parse_name
+from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags, with_tags
+
+MAX_TARGETS = 32
+MAX_ANSWER_LINES = 100_000
+"""Lines kept of the answer to one command; a relay that writes more is cut short."""
+
+
+class Disconnected(ChatrelayError):  # noqa: N818 - named as the refusals are
+    """
+    The connection ended, or had ended before.
+
+    :ivar may_have_arrived: whether what was asked had been written: then it may or
+        may not have been done.  False: it was never written.
+    """
+
+    def __init__(self, reason: str, *, may_have_arrived: bool = False) -> None:
+        self.may_have_arrived = may_have_arrived
+        if may_have_arrived:
+            reason += " What was not answered may or may not have arrived."
+        super().__init__(reason)
+
+
+class Unreachable(ChatrelayError):  # noqa: N818 - named as the refusals are
+    """No connection could be made, or what answers is not a relay."""
+
+
+class UnknownRefusal(Refusal):
+    """A refusal with a code that this version does not know; `code` holds it."""
+
+    code = "unknown-code"
+    sentence = "The relay refused this."
+
+    def __init__(self, code: str, *context: bytes, sentence: str | None = None) -> None:
+        self.code = code  # type: ignore[misc]
+        super().__init__(*context, sentence=sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    A message that came.
+
+    :ivar sender: who wrote it.
+    :ivar text: what was written; it may hold bidirectional overrides, so use
+        `chatrelay.client.display.harmless` before showing it on a terminal.
+    :ivar room: the room it was written in, with its ``#``; ``*`` when it went to
+        everyone; ``None`` for a direct message.
+    :ivar time: when the relay took it, with the cap ``time``, else ``None``.
+    :ivar id: its id, with the cap ``id``, else ``None``.
+    :ivar tags: all of its tags.
+    """
+
+    sender: str
+    text: str
+    room: str | None = None
+    time: datetime | None = None
+    id: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def conversation(self) -> str:
+        """Where an answer goes: the room, or the sender."""
+        return self.sender if self.room in (None, "*") else str(self.room)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    A line of the relay's own: ``!WORD ARGUMENTS :SENTENCE``.
+
+    :ivar word: the fixed word, without its ``!``.
+    :ivar arguments: the words after it.
+    :ivar sentence: for people; programs never parse it.
+    :ivar tags: its tags.
+    """
+
+    word: str
+    arguments: tuple[str, ...] = ()
+    sentence: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that is neither message nor reply: this peer speaks something else."""
+
+    line: bytes
+
+
+Event = Message | Reply | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What became of a message to one target.
+
+    :ivar target: as it was written.
+    :ivar state: ``sent``, queued on the target's open connection, and lost if that
+        breaks now; or ``stored``, committed in the log of a name that is owned.
+    :ivar id: of a stored message, else ``None``.
+    """
+
+    target: str
+    state: Literal["sent", "stored"]
+    id: str | None = None
+
+
+Outcome = Answer | Refusal
+
+
+def parse_line(line: bytes) -> Event:
+    """Read one line from a relay, without its end.  Raises nothing."""
+    try:
+        raw_tags, rest = parse_tags(line)
+    except Refusal:
+        return Unreadable(line)
+    tags = {_text(key): _text(value) for key, value in raw_tags.items()}
+    if rest.startswith(b"%"):
+        return _parse_incoming(_text(rest), tags) or Unreadable(line)
+    if rest.startswith(b"!") and rest[1:2].isalpha():
+        head, _, sentence = _text(rest[1:]).partition(" :")
+        word, *arguments = head.split()
+        return Reply(word, tuple(arguments), sentence, tags)
+    return Unreadable(line)
+
+
+def _parse_incoming(line: str, tags: dict[str, str]) -> Message | None:
+    where, percent, rest = line[1:].partition("%")
+    room = None
+    sender, text = where, rest
+    if where == "*" or where.startswith("#"):
+        room = where
+        sender, percent, text = rest.partition("%")
+    if not percent or not sender:
+        return None
+    return Message(sender, text, room, _parse_time(tags.get("time")), tags.get("id"), tags)
+
+
+def _parse_time(written: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(written or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def refusal_from(reply: Reply) -> Refusal:
+    """The exception that stands for ``!error CODE [CONTEXT…] :sentence``."""
+    code, *words = reply.arguments or ("unknown-code",)
+    context = [word.encode("utf-8") for word in words]
+    sentence = reply.sentence or None
+    kind = REFUSALS.get(code)
+    if kind is None:
+        return UnknownRefusal(code, *context, sentence=sentence)
+    return kind(*context, sentence=sentence)
+
+
+def check_name(name: str) -> Name:
+    """
+    Read a name that this program wants to use.
+
+    :raises Misuse: it can not be a name.
+    """
+    try:
+        return parse_name(_encoded(name))
+    except Refusal as refusal:
+        raise Misuse(refusal.sentence) from None
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two writings are one name; what can not be a name is like itself only."""
+    try:
+        return check_name(one).key == check_name(other).key
+    except Misuse:
+        return one == other
+
+
+def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tuple[bytes, list[str]]:
+    """
+    Write a message.
+
+    :param targets: names; or one room, or ``*``, alone.
+    :param max_line_bytes: what the relay takes, without the end; 64 bytes of it are
+        kept for the ref.
+    :returns: the line without tags and end, and the targets that will be answered,
+        in order: a name given twice is one.
+    :raises Misuse: it can not be sent: no such target, no text, a control character
+        or an end of line in it, or longer than a line may be.
+    """
+    if any("," in target or "%" in target for target in targets):
+        raise Misuse("A name holds no ',' and no '%'.")
+    line = b"%" + _encoded(",".join(targets)) + b"%" + _encoded(text)
+    _check_line(line, max_line_bytes)
+    try:
+        written = parse_message(line, MAX_TARGETS).targets
+    except Refusal as refusal:
+        raise Misuse(refusal.sentence) from None
+    if len(targets) == 1 and (written[0] == EVERYONE or written[0].startswith(b"#")):
+        return line, list(targets)
+    once = {check_name(target).key: target for target in reversed(targets)}
+    return line, [target for target in targets if once.pop(check_name(target).key, None)]
+
+
+def command_line(line: str, max_line_bytes: int) -> bytes:
+    """
+    Write a command.
+
+    :param line: ``/VERB`` and its arguments.
+    :raises Misuse: it does not begin with ``/``, or can not be sent.
+    """
+    written = _encoded(line)
+    if not written.startswith(b"/"):
+        raise Misuse("A command begins with '/'.")
+    _check_line(written, max_line_bytes)
+    return written
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Misuse("This is not Unicode text: it has a lone surrogate.") from None
+
+
+def _check_line(line: bytes, max_line_bytes: int) -> None:
+    room = max_line_bytes - _TAG_ROOM
+    if len(line) > room:
+        raise Misuse(f"This is {len(line)} bytes; a line holds {room}.")
+    if b"\n" in line:
+        raise Misuse("A message is one line: it can not hold an end of line.")
+    try:
+        check_text(line)
+    except Refusal as refusal:
+        raise Misuse(refusal.sentence) from None
+
+
+# "@ref=" and the space after it, and the longest ref that Answers makes.
+_TAG_ROOM = 64
+
+
+@dataclass(slots=True)
+class _AskedMessage:
+    targets: list[str]
+    done: Callable[[list[Outcome]], None]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _AskedCommand:
+    done: Callable[[list[Event]], None]
+    events: list[Event] = field(default_factory=list)
+
+
+class Answers:
+    """
+    Which lines wait for an answer, and what answers them.
+
+    A message has one answer for each target, in order, or one error without a name.
+    A command is followed by a ``/ping`` with a ref of its own: answers keep the order
+    of the lines, so that one's answer ends the command's, whatever the command is.
+
+    :param prefix: makes the refs different from those of the same name's earlier
+        connections: at most 32 bytes, without space, ``;`` and controls.
+    """
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix
+        self._next = 0
+        self._messages: dict[str, _AskedMessage] = {}
+        self._commands: dict[str, _AskedCommand] = {}
+        self._fences: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages) + len(self._commands)
+
+    def ask_message(
+        self, line: bytes, targets: list[str], done: Callable[[list[Outcome]], None]
+    ) -> bytes:
+        """
+        Expect the answers to a message.
+
+        :param done: called once with an outcome for each target, in their order.
+        :returns: the line to write, with its ref, without its end.
+        """
+        ref = self._new_ref()
+        self._messages[ref] = _AskedMessage(targets, done)
+        return _with_ref(ref, line)
+
+    def ask_command(self, line: bytes, done: Callable[[list[Event]], None]) -> list[bytes]:
+        """
+        Expect the answer to a command.
+
+        :param done: called once with the lines of the answer.
+        :returns: the lines to write, each without its end.
+        """
+        ref, fence = self._new_ref(), self._new_ref()
+        self._commands[ref] = _AskedCommand(done)
+        self._fences[fence] = ref
+        return [_with_ref(ref, line), _with_ref(fence, b"/ping .")]
+
+    def take(self, event: Event) -> bool:
+        """Whether a line was an answer to something asked here; its asker is told."""
+        if isinstance(event, Unreadable) or "ref" not in event.tags:
+            return False
+        ref = event.tags["ref"]
+        if ref in self._messages and isinstance(event, Reply):
+            return self._take_outcome(ref, event)
+        if ref in self._commands:
+            events = self._commands[ref].events
+            if len(events) < MAX_ANSWER_LINES:
+                events.append(event)
+            return True
+        if ref in self._fences:
+            asked = self._commands.pop(self._fences.pop(ref))
+            asked.done(asked.events)
+            return True
+        return False
+
+    def forget(self) -> None:
+        """Drop everything that waits: the connection has ended."""
+        self._messages.clear()
+        self._commands.clear()
+        self._fences.clear()
+
+    def _take_outcome(self, ref: str, reply: Reply) -> bool:
+        asked = self._messages[ref]
+        missing = len(asked.targets) - len(asked.outcomes)
+        if reply.word in ("sent", "stored"):
+            target = asked.targets[len(asked.outcomes)]
+            identity = next(
+                (word[3:] for word in reply.arguments[1:] if word.startswith("id=")), None
+            )
+            state: Literal["sent", "stored"] = "sent" if reply.word == "sent" else "stored"
+            asked.outcomes.append(Answer(target, state, identity))
+        elif reply.word == "error":
+            # Without a name it refuses the whole line.
+            whole = len(reply.arguments) < 2
+            refusal = refusal_from(reply)
+            asked.outcomes.extend([refusal] * (missing if whole else 1))
+        else:
+            return False
+        if len(asked.outcomes) == len(asked.targets):
+            del self._messages[ref]
+            asked.done(asked.outcomes)
+        return True
+
+    def _new_ref(self) -> str:
+        self._next += 1
+        return f"{self._prefix.decode('ascii')}{self._next}"
+
+
+def _with_ref(ref: str, line: bytes) -> bytes:
+    return with_tags({b"ref": ref.encode("ascii")}, line)

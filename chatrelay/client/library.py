@@ -1,0 +1,404 @@
+"""
+The client for programs: connect, send, iterate over what arrives, close.
+
+See docs/library.rst for a walk through it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, fail, succeed
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+
+from chatrelay.client import core
+from chatrelay.client.core import Answer, Answers, Disconnected, Event, Message, Outcome, Reply
+from chatrelay.client.protocol import WELCOME_TIMEOUT_S, Claim, ClientProtocol, open_connection
+from chatrelay.errors import Misuse, Refusal
+
+DEFAULT_CAPS = ("id", "time")
+MAX_UNANSWERED = 1000
+"""Lines that may wait for their answer; the relay remembers as many refs."""
+HIGH_WATER_BYTES = 1024 * 1024
+"""Unread bytes above which nothing more is read from the relay."""
+MAX_UNREAD_BYTES = 64 * HIGH_WATER_BYTES
+"""The same while an answer is awaited, which can only be behind what is unread."""
+CLOSE_TIMEOUT_S = 10.0
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """
+    A connection with a name, as `connect` and `Reconnector` give it.
+
+    ``async for message in client`` yields what is sent to the name, in order, and ends
+    when the connection does; `lost` then says why.  What had arrived is yielded first.
+
+    Unread messages are kept up to `HIGH_WATER_BYTES`; then the connection is not read
+    until the program iterates, the relay holds those who write to it, and ends the
+    connection of a free name after 10 s of that.  While an answer is awaited more is
+    read, up to `MAX_UNREAD_BYTES`, so that a loop that answers each message goes on.
+    A program that only sends connects with ``receiving=False``.
+
+    :ivar lost: why the connection ended, once it has; ``None`` before, and when this
+        side ended it with `close` or ``/quit``.
+    """
+
+    def __init__(self, clock: IReactorTime, *, receiving: bool = True) -> None:
+        self.lost: Disconnected | None = None
+        self._clock = clock
+        self._receiving = receiving
+        self._connection: ClientProtocol | None = None
+        self._answers = Answers(token_hex(6).encode("ascii") + b"-")
+        self._failing: dict[int, Deferred[Any]] = {}
+        self._next_asked = 0
+        self._slots = DeferredSemaphore(MAX_UNANSWERED)
+        self._unread: deque[tuple[Event, int]] = deque()
+        self._unread_bytes = 0
+        self._paused = False
+        self._readers: deque[Deferred[Event]] = deque()
+        self._ended = False
+        self._said_bye = False
+        self._close_timer: IDelayedCall | None = None
+        self._waiting_for_end: list[Deferred[None]] = []
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        """The name this client has, as the relay shows it."""
+        return self._connection.name if self._connection is not None else self._name
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether this side asked the relay to end the connection."""
+        return self._said_bye
+
+    # -- sending
+
+    def send(self, to: str, text: str) -> Deferred[Answer]:
+        """
+        Send a message to one name.
+
+        :param to: a name; or a room with its ``#``; or ``*`` for everyone.
+        :param text: one line, of what `chatrelay.wire.check_text` takes.
+        :returns: fires with the `Answer` when the relay has sent or stored it.  Fails
+            with a `chatrelay.errors.Refusal`, as `UnknownName`; or with
+            `Disconnected`, whose `may_have_arrived` says what is known.
+        :raises Misuse: at once, for what can not be sent.
+
+        At most `MAX_UNANSWERED` lines are on their way; more wait, in order.
+        Cancelling stops the waiting; it unsends only what was not written.
+        """
+        return self._send([to], text).addCallback(_only_outcome)
+
+    def send_each(self, names: Sequence[str], text: str) -> Deferred[list[Outcome]]:
+        """
+        Send a message to each of 1 to 32 names.
+
+        :returns: fires with an `Answer` or a `Refusal`, not raised, for each name, in
+            their order; a name given twice is one.  Fails with `Disconnected`.
+        :raises Misuse: at once, for what can not be sent.
+        """
+        return self._send(names, text)
+
+    def _send(self, targets: Sequence[str], text: str) -> Deferred[list[Outcome]]:
+        line, answered = core.message_line(targets, text, self._max_line_bytes())
+        return self._ask(lambda done: [self._answers.ask_message(line, answered, done)])
+
+    def command(self, line: str) -> Deferred[list[Event]]:
+        """
+        Send any command.
+
+        :param line: ``/VERB`` and its arguments.
+        :returns: fires with the lines of the answer, perhaps none.  Fails with the
+            first `Refusal` among them, or with `Disconnected`.
+        :raises Misuse: at once, for what can not be sent.
+        """
+        written = core.command_line(line, self._max_line_bytes())
+        asked: Deferred[list[Event]] = self._ask(
+            lambda done: self._answers.ask_command(written, done)
+        )
+        return asked.addCallback(_raise_refusal)
+
+    def who(self, target: str = "") -> Deferred[list[str]]:
+        """Fires with the names that are here, or with `target` alone if it is."""
+        return self._command("who", target).addCallback(
+            lambda events: [
+                event.arguments[0] for event in _replies(events, "who") if event.arguments
+            ]
+        )
+
+    def watch(self, *names: str) -> Deferred[dict[str, bool]]:
+        """
+        Be told when names come and go, by ``online`` and ``offline`` replies in `events`.
+
+        :returns: fires with whether each of the names is here now.
+        """
+        return self._command("watch", *names).addCallback(
+            lambda events: {
+                event.arguments[0]: event.word == "online"
+                for event in _replies(events, "online", "offline")
+                if event.arguments
+            }
+        )
+
+    def unwatch(self, *names: str) -> Deferred[None]:
+        """Be told no more; fires with ``None``."""
+        return self._command("unwatch", *names).addCallback(lambda _: None)
+
+    def ping(self) -> Deferred[None]:
+        """Fires with ``None`` when the relay has handled everything sent before."""
+        return self.command("/ping .").addCallback(lambda _: None)
+
+    def rename(self, name: str) -> Deferred[str]:
+        """
+        Take another name and leave this one.
+
+        :returns: fires with the name as the relay shows it.  Fails with a `Refusal`, as
+            `NameInUse`: then nothing changed.
+        """
+        core.check_name(name)
+        return self.command(f"/name {name}").addCallback(lambda _: self.name)
+
+    def set_caps(self, *caps: str) -> Deferred[list[str]]:
+        """Ask the relay to add exactly these to its lines; fires with those it has."""
+        return self._command("caps", *(caps or ("none",))).addCallback(
+            lambda events: [
+                word
+                for event in _replies(events, "caps")
+                for word in event.arguments
+                if word != "none"
+            ]
+        )
+
+    def _command(self, verb: str, *arguments: str) -> Deferred[list[Event]]:
+        if any(" " in argument for argument in arguments):
+            raise Misuse("An argument of a command holds no space.")
+        return self.command(" ".join([f"/{verb}", *filter(None, arguments)]))
+
+    def _max_line_bytes(self) -> int:
+        return self._connection.max_line_bytes if self._connection is not None else 8192
+
+    def _ask(self, ask: Callable[[Callable[[_T], None]], list[bytes]]) -> Deferred[_T]:
+        if self._ended or self._connection is None:
+            return fail(Disconnected("There is no connection."))
+        return self._slots.acquire().addCallback(lambda _: self._write(ask))
+
+    def _write(self, ask: Callable[[Callable[[_T], None]], list[bytes]]) -> Deferred[_T]:
+        if self._ended or self._connection is None:
+            self._slots.release()
+            return fail(Disconnected("The connection ended before this was sent."))
+        asked: Deferred[_T] = Deferred()
+        number = self._next_asked = self._next_asked + 1
+        self._failing[number] = asked
+
+        def done(result: _T) -> None:
+            # The slot is the answer's, not the asker's: who cancels does not get it back.
+            self._failing.pop(number, None)
+            self._slots.release()
+            asked.callback(result)
+
+        self._connection.write_lines(ask(done))
+        self._set_paused()  # an answer is awaited now
+        return asked
+
+    # -- receiving
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over the messages; replies that come between them are passed over."""
+        return self
+
+    async def __anext__(self) -> Message:
+        """Wait for the next message."""
+        while True:
+            event = await self._next_event()
+            if isinstance(event, Message):
+                return event
+
+    async def events(self) -> AsyncIterator[Event]:
+        """
+        Iterate over everything that arrives unasked, in order.
+
+        Besides each `Message` there is a `Reply` for what the relay tells, as
+        ``online`` and ``offline`` of a watched name or an ``error`` before it closes.
+        It takes from the same queue as the iteration over messages.
+        """
+        with suppress(StopAsyncIteration):
+            while True:
+                yield await self._next_event()
+
+    def _next_event(self) -> Deferred[Event]:
+        if self._unread:
+            event, size = self._unread.popleft()
+            self._unread_bytes -= size
+            self._set_paused()
+            return succeed(event)
+        if self._ended:
+            return fail(StopAsyncIteration())
+        reader: Deferred[Event] = Deferred(self._readers.remove)
+        self._readers.append(reader)
+        return reader
+
+    def connected(self, connection: ClientProtocol) -> None:
+        """The name was granted: for `open_connection`."""
+        self._connection = connection
+
+    def lines_received(self, lines: list[bytes]) -> None:
+        """What came from the relay: for the connection."""
+        for line in lines:
+            if not line:
+                continue
+            event = core.parse_line(line)
+            if self._answers.take(event) or self._serve(event):
+                continue
+            if self._readers:
+                self._readers.popleft().callback(event)
+            elif self._receiving:
+                self._unread.append((event, len(line)))
+                self._unread_bytes += len(line)
+        self._set_paused()
+
+    def _serve(self, event: Event) -> bool:
+        """Do what needs no program: whether the event is dealt with."""
+        if not isinstance(event, Reply):
+            return False
+        if event.word == "ping" and self._connection is not None:
+            self._connection.write_lines([" ".join(["/pong", *event.arguments]).encode("utf-8")])
+        self._said_bye = self._said_bye or event.word == "bye"
+        return event.word in ("ping", "pong", "bye", "welcome", "hello", "caps")
+
+    def _set_paused(self) -> None:
+        mark = HIGH_WATER_BYTES // 2 if self._paused else HIGH_WATER_BYTES
+        if self._answers or self._close_timer is not None:
+            mark = MAX_UNREAD_BYTES
+        paused = self._unread_bytes >= mark
+        if self._connection is not None and paused is not self._paused:
+            self._paused = paused
+            if paused:
+                self._connection.transport.pauseProducing()
+            else:
+                self._connection.transport.resumeProducing()
+
+    # -- the end
+
+    def close(self) -> Deferred[None]:
+        """
+        End the connection in order: ``/quit``.
+
+        What was sent before is handled and answered first.  What arrives until then can
+        still be iterated over.
+
+        :returns: fires with ``None`` when the connection has ended, which is made sure
+            of after `CLOSE_TIMEOUT_S`; at once if it had.  It does not fail.
+        """
+        if self._ended or self._connection is None:
+            self._ended = True
+            return succeed(None)
+        if self._close_timer is None:
+            self._connection.write_lines([b"/quit"])
+            self._said_bye = True
+            self._close_timer = self._clock.callLater(
+                CLOSE_TIMEOUT_S, self._connection.abort, "The relay did not end the connection."
+            )
+            self._set_paused()
+        return self.when_ended()
+
+    def when_ended(self) -> Deferred[None]:
+        """Fires with ``None`` when the connection has ended, however; at once if it had."""
+        if self._ended:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting_for_end.append(waiting)
+        return waiting
+
+    def connection_lost(self, error: Disconnected, *, clean: bool) -> None:  # noqa: ARG002
+        """The connection ended: for the connection."""
+        self._name = self.name
+        self._ended = True
+        self._connection = None
+        self.lost = None if self._said_bye else error
+        if self._close_timer is not None:
+            with suppress(AlreadyCalled, AlreadyCancelled):
+                self._close_timer.cancel()
+        self._answers.forget()
+        failing, self._failing = self._failing, {}
+        for asked in failing.values():
+            self._slots.release()
+            asked.errback(Disconnected(str(error), may_have_arrived=True))
+        while self._readers:
+            self._readers.popleft().errback(StopAsyncIteration())
+        waiting, self._waiting_for_end = self._waiting_for_end, []
+        for ended in waiting:
+            ended.callback(None)
+
+
+def connect(
+    reactor: IReactorTime,
+    server: str | IStreamClientEndpoint,
+    name: str,
+    *,
+    caps: Sequence[str] = DEFAULT_CAPS,
+    receiving: bool = True,
+) -> Deferred[Client]:
+    """
+    Connect to a relay under a name.
+
+    :param reactor: the reactor, or in tests whatever keeps time.
+    :param server: a client endpoint string as ``tcp:localhost:12345``, or an endpoint.
+    :param name: the name to take.
+    :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
+        A ``!ping`` is answered by the client.
+    :param receiving: false drops every message, for programs that only send.
+    :returns: fires with a `Client` once the relay has granted the name.  Fails with
+        `Unreachable`, also when the relay says no welcome in 30 s; or with the
+        `Refusal` of the name, as `NameInUse`.  Cancelling drops the connection.
+    :raises Misuse: at once: not a name, or not an endpoint.
+    """
+    claim = Claim(core.check_name(name).shown, tuple(caps))
+    endpoint = endpoint_for(reactor, server)
+    client = Client(reactor, receiving=receiving)
+
+    async def open_client() -> Client:
+        await open_connection(reactor, endpoint, claim, client, WELCOME_TIMEOUT_S)
+        return client
+
+    return ensureDeferred(open_client())
+
+
+def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
+    """
+    The endpoint that a string describes, or that was given.
+
+    :raises Misuse: the string describes none.
+    """
+    if not isinstance(server, str):
+        return server
+    try:
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, server)
+    except Exception as error:  # plugins of endpoints raise what they like
+        raise Misuse(f"This is not a client endpoint: {server!r} ({error}).") from error
+    return endpoint
+
+
+def _only_outcome(outcomes: list[Outcome]) -> Answer:
+    [outcome] = outcomes
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome
+
+
+def _replies(events: Sequence[Event], *words: str) -> list[Reply]:
+    return [event for event in events if isinstance(event, Reply) and event.word in words]
+
+
+def _raise_refusal(events: list[Event]) -> list[Event]:
+    for error in _replies(events, "error"):
+        raise core.refusal_from(error)
+    return events

@@ -1,0 +1,243 @@
+"""
+One connection to a relay: bytes to lines, the name given, nothing decided.
+
+What the lines mean is for the handler: the library's client, or the pipe program.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from chatrelay.client.core import Disconnected, Reply, Unreachable, parse_line, refusal_from
+from chatrelay.errors import ChatrelayError, Refusal, UnknownCommand
+
+DEFAULT_MAX_LINE_BYTES = 8192
+WELCOME_TIMEOUT_S = 30.0
+# The relay's own lines are this much longer than a client's.
+_EXTRA_BYTES = 1024
+_MIN_BUFFER_BYTES = 64 * 1024
+
+
+class Claim(NamedTuple):
+    """
+    What a connection begins with.
+
+    :ivar name: the name it claims, UTF-8.
+    :ivar caps: what it asks the relay to add to its lines.
+    """
+
+    name: bytes
+    caps: Sequence[str] = ()
+
+
+class LineHandler(Protocol):
+    """What uses a connection."""
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether this side asked the relay to end the connection."""
+
+    def connected(self, connection: ClientProtocol) -> None:
+        """The name was granted.  Called once, before any line after the welcome."""
+
+    def lines_received(self, lines: list[bytes]) -> None:
+        """Lines without their ends, from the first one on, before the welcome too."""
+
+    def connection_lost(self, error: Disconnected, *, clean: bool) -> None:
+        """
+        The connection ended after it was welcomed.
+
+        :param clean: the relay closed it in order.
+        """
+
+    def close(self) -> Deferred[None]:
+        """End the connection; fires when it has ended."""
+
+
+class ClientProtocol(LineReceiver):
+    """
+    A relay's lines, handed over by the read.
+
+    :ivar name: as the relay shows it; ``/name`` may change it.
+    :ivar max_line_bytes: the longest line the relay takes, without its end.
+    :ivar welcomed: fires with ``None`` when the name is granted; fails with the
+        `Refusal`, `Unreachable` when the peer is no relay, or `Disconnected`.
+    """
+
+    delimiter = b"\n"
+    transport: Any  # whatever an endpoint gives: TCP, TLS, a Unix socket
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.max_line_bytes = DEFAULT_MAX_LINE_BYTES
+        self.welcomed: Deferred[None] | None = Deferred()
+        self._handler: LineHandler | None = None
+        self._unfinished = b""
+        self._last_error: Refusal | None = None
+        self._abort_reason: str | None = None
+
+    def connectionMade(self) -> None:
+        """Set what finds out that the relay is gone, and sends small lines at once."""
+        _set_socket_options(self.transport)
+
+    def begin(self, claim: Claim, handler: LineHandler) -> None:
+        """
+        Give the name.
+
+        Not done when the connection is made: an endpoint may try several addresses
+        at once, and only the connection it settles on may take the name.
+        """
+        self._handler = handler
+        if claim.caps:
+            self.sendLine(b"/caps " + " ".join(claim.caps).encode("ascii"))
+        self.sendLine(claim.name)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Cut the whole read at once: the base class copies the rest for every line."""
+        lines = (self._unfinished + data).split(b"\n")
+        self._unfinished = lines.pop()
+        if len(self._unfinished) > max(_MIN_BUFFER_BYTES, self.max_line_bytes + _EXTRA_BYTES):
+            self.abort("The server sent a line longer than a relay's.")
+            return
+        if not lines or self._handler is None:
+            return
+        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        # An error without a ref may be the reason for the close that follows it.
+        if self.welcomed is not None or b"!welcome " in data or b"!error " in data:
+            for line in lines:
+                self._look_at(line)
+        if self._handler is not None:  # a refused name ends what it is for
+            self._handler.lines_received(lines)
+
+    def _look_at(self, line: bytes) -> None:
+        event = parse_line(line)
+        if not isinstance(event, Reply):
+            if self.welcomed is not None:
+                self._fail(Unreachable("What answers there is not a chatrelay."))
+        elif event.word == "welcome" and event.arguments:
+            self._take_welcome(event)
+        elif event.word == "error" and "ref" not in event.tags:
+            self._last_error = refusal_from(event)
+            # A relay without /caps is still a relay.
+            if self.welcomed is not None and not isinstance(self._last_error, UnknownCommand):
+                self._fail(self._last_error)
+
+    def _take_welcome(self, reply: Reply) -> None:
+        self.name = reply.arguments[0]
+        for word in reply.arguments[1:]:
+            key, _, value = word.partition("=")
+            if key == "max-line" and value.isascii() and value.isdigit():
+                self.max_line_bytes = int(value[:9])
+        if self.welcomed is not None and self._handler is not None:
+            self._last_error = None
+            welcomed, self.welcomed = self.welcomed, None
+            self._handler.connected(self)
+            welcomed.callback(None)
+
+    def _fail(self, error: ChatrelayError) -> None:
+        if self.welcomed is not None:
+            welcomed, self.welcomed = self.welcomed, None
+            self._handler = None
+            welcomed.errback(error)
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Write lines, each given without its end."""
+        self.transport.write(b"\n".join(lines) + b"\n")
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection at once; `reason` is what its user is told."""
+        self._abort_reason = reason
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        """Tell whoever waits."""
+        why = self._abort_reason or describe(cast(BaseException, reason.value))
+        if self._last_error is not None:
+            why = f"The relay closed the connection: {self._last_error.sentence}"
+        handler, self._handler = self._handler, None
+        if self.welcomed is not None:
+            welcomed, self.welcomed = self.welcomed, None
+            welcomed.errback(Unreachable(why))
+        elif handler is not None:
+            clean = reason.check(ConnectionDone) is not None and self._last_error is None
+            handler.connection_lost(Disconnected(why), clean=clean)
+
+
+class _ClientFactory(Factory):
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> ClientProtocol:  # noqa: ARG002
+        return ClientProtocol()
+
+
+async def open_connection(
+    clock: IReactorTime,
+    endpoint: IStreamClientEndpoint,
+    claim: Claim,
+    handler: LineHandler,
+    timeout_s: float = WELCOME_TIMEOUT_S,
+) -> ClientProtocol:
+    """
+    Connect and take a name.
+
+    :param timeout_s: how long the relay may take for its welcome.
+    :returns: the connection, once the relay has said ``!welcome``.
+    :raises Unreachable: no connection, no relay there, or no welcome in time.
+    :raises Refusal: the relay refuses the name.
+    """
+    try:
+        connection = cast(ClientProtocol, await endpoint.connect(_ClientFactory()))
+    except CancelledError:
+        raise
+    except Exception as error:
+        raise Unreachable(describe(error)) from error
+    try:
+        # An endpoint may hand over a connection that is lost already.
+        welcomed = connection.welcomed or fail(Unreachable("The connection was lost."))
+        welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=_on_timeout)
+        connection.begin(claim, handler)
+        await welcomed
+    except BaseException:
+        connection.welcomed = None
+        connection.transport.abortConnection()
+        raise
+    return connection
+
+
+def _on_timeout(_result: object, timeout_s: float) -> None:
+    raise Unreachable(f"The server did not answer as a relay in {timeout_s:.0f} seconds.")
+
+
+def describe(error: BaseException) -> str:
+    """One sentence about why a connection could not be made, or ended."""
+    if isinstance(error, ConnectionDone):
+        return "The relay closed the connection."
+    if isinstance(error, DNSLookupError):
+        return "There is no such host."
+    if isinstance(error, ConnectError):
+        words = str(error).strip().rstrip(".")
+        return f"{words}."
+    words = str(error).strip().rstrip(".") or type(error).__name__
+    return f"{words}."
+
+
+def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an endpoint gives
+    if hasattr(transport, "setTcpNoDelay"):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if not isinstance(handle, socket.socket) or handle.family == socket.AF_UNIX:
+        return
+    # The kernel's default finds a vanished relay after two hours; this in a minute.
+    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)

@@ -1,0 +1,344 @@
+"""
+Connected again and again: one connection after another under one name.
+
+On top of Twisted's `ClientService`, which keeps connecting with growing delays; here
+is what may be tried again, for how long, and who is told.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatrelay import errors
+from chatrelay.client import core
+from chatrelay.client.core import Disconnected
+from chatrelay.client.library import DEFAULT_CAPS, Client, endpoint_for
+from chatrelay.client.protocol import Claim, ClientProtocol, LineHandler, open_connection
+from chatrelay.errors import ChatrelayError, Refusal
+
+FIRST_DELAY_S = 0.5
+DELAY_FACTOR = 1.6
+MAX_DELAY_S = 20.0
+NAME_PATIENCE_S = 90.0
+"""How long one's own old connection may hold the name: the relay gives it up by then."""
+
+# Everything else that the relay refuses, it will refuse again.
+_WORTH_RETRYING = (
+    errors.Busy,
+    errors.NameInUse,
+    errors.RateLimited,
+    errors.ShuttingDown,
+    errors.SlowConsumer,
+    errors.TimedOut,
+    errors.TooManyClients,
+)
+
+H = TypeVar("H", bound=LineHandler)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """
+    A connection was lost, or an attempt failed, and another follows.
+
+    :ivar error: why.
+    :ivar retry_in_s: seconds until the next attempt.
+    :ivar was_connected: whether this is the loss itself.
+    """
+
+    error: ChatrelayError
+    retry_in_s: float
+    was_connected: bool
+
+
+def retry_delay_s(attempt: int, jitter: Callable[[], float] = random.random) -> float:
+    """
+    The time before an attempt: growing, and different for each client of a relay.
+
+    :param attempt: 1 for the first one after a loss.
+    :param jitter: from 0 to 1.
+    """
+    grown = FIRST_DELAY_S * DELAY_FACTOR ** min(attempt - 1, 50)
+    return min(grown, MAX_DELAY_S) * (0.5 + jitter())
+
+
+class Reconnector(Generic[H]):
+    """
+    Iterate over connections: ``async for client in stay_connected(…)``.
+
+    Each is given once its name is granted.  The body of the loop runs until it has
+    ended, and the next turn of the loop waits for the following one.  Before the first
+    welcome nothing is tried again: the iteration raises `Unreachable` or the `Refusal`.
+    After it, it raises when `patience_s` have passed without a connection, the name is
+    held by somebody for 90 s, or the relay refuses what it would refuse again.  After
+    an end that was asked for (`Client.close`, ``/quit``) it stops.
+
+    What was sent and not answered when a connection ended is not sent again.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        claim: Claim,
+        make_handler: Callable[[], H],
+        *,
+        patience_s: float | None = None,
+        on_trouble: Callable[[Trouble], None] | None = None,
+    ) -> None:
+        """
+        Use `stay_connected`, unless lines are to be handled by something of one's own.
+
+        :param make_handler: makes what handles the lines of each connection.
+        :param patience_s: seconds without a connection after which it gives up;
+            ``None``: never.
+        :param on_trouble: called at each loss and each failed attempt.
+        """
+        self.clock = clock
+        self._endpoint = endpoint
+        self._claim = claim
+        self._make_handler = make_handler
+        self._patience_s = patience_s
+        self._on_trouble = on_trouble or (lambda _: None)
+        self._jitter = random.random
+        self._service = ClientService(
+            _NamedEndpoint(self), Factory.forProtocol(_Tether), self._retry_delay_s, clock
+        )
+        self._waiting: Deferred[H] | None = None
+        self._ready: H | None = None
+        self._given: H | None = None
+        self._connection: ClientProtocol | None = None
+        self._welcomed_before = False
+        self._lost_at_s: float | None = None
+        self._name_held_since_s: float | None = None
+        self._last_error: ChatrelayError = Disconnected("There is no connection.")
+        self._was_connected = False
+        self._final: BaseException | None = None
+        self._stopping: IDelayedCall | None = None
+
+    def __aiter__(self) -> Reconnector[H]:
+        """Iterate over the connections."""
+        return self
+
+    async def __anext__(self) -> H:
+        """Wait for the next connection; close the last one if it is still open."""
+        if self._given is not None:
+            given, self._given = self._given, None
+            await given.close()
+        self._given = await self._next()
+        return self._given
+
+    def _next(self) -> Deferred[H]:
+        if self._final is not None:
+            return fail(self._final)
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            return succeed(ready)
+        self._waiting = Deferred()
+        waiting = self._waiting
+        if not self._service.running:
+            self._service.startService()
+        return waiting
+
+    async def close(self) -> None:
+        """End the connection in order, and all attempts; the iteration stops."""
+        # Not `_end`, which stops the service before the connection has drained.
+        self._final = self._final or StopAsyncIteration()
+        for handler in (self._given, self._ready):
+            if handler is not None:
+                await handler.close()
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(self._final)
+        if self._service.running:
+            await self._service.stopService()
+
+    # -- what the service tells
+
+    async def attempt(self) -> tuple[ClientProtocol, _Handling[H]]:
+        """One attempt to connect and take the name."""
+        handler = self._make_handler()
+        handling = _Handling(handler)
+        try:
+            connection = await open_connection(self.clock, self._endpoint, self._claim, handling)
+        except ChatrelayError as error:
+            self._last_error, self._was_connected = error, False
+            raise
+        self._welcomed_before = True
+        self._connection = connection
+        self._lost_at_s = self._name_held_since_s = None
+        # Given when the service knows of it, in the next turn.
+        self.clock.callLater(0, self._give, connection, handler)
+        return connection, handling
+
+    def _give(self, connection: ClientProtocol, handler: H) -> None:
+        if connection is not self._connection:
+            return  # lost in between
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(handler)
+        else:
+            self._ready = handler
+
+    def connection_lost(self, error: Disconnected, *, asked: bool) -> None:
+        """
+        The connection ended.
+
+        :param asked: this side had asked for it.
+        """
+        if self._connection is not None:
+            # The name may have been changed with /name: it is the one to come back as.
+            name = self._connection.name.encode("utf-8")
+            self._claim = self._claim._replace(name=name)
+        self._connection = self._ready = None
+        self._last_error, self._was_connected = error, True
+        self._lost_at_s = self.clock.seconds()
+        if asked:
+            self._end(StopAsyncIteration())
+
+    def _retry_delay_s(self, attempt: int) -> float:
+        """Decide whether there is another attempt: called after each loss and failure."""
+        delay_s = retry_delay_s(attempt, self._jitter)
+        if self._final is not None:
+            return delay_s
+        if self._is_final(delay_s):
+            self._end(self._last_error)
+        else:
+            self._on_trouble(Trouble(self._last_error, delay_s, self._was_connected))
+        return delay_s
+
+    def _is_final(self, delay_s: float) -> bool:
+        error, now_s = self._last_error, self.clock.seconds()
+        if not self._welcomed_before:
+            return True
+        if isinstance(error, errors.NameInUse):
+            if self._name_held_since_s is None:
+                self._name_held_since_s = now_s
+            if now_s + delay_s - self._name_held_since_s > NAME_PATIENCE_S:
+                return True
+        else:
+            self._name_held_since_s = None
+            if isinstance(error, Refusal) and not isinstance(error, _WORTH_RETRYING):
+                return True
+        lost_at_s = now_s if self._lost_at_s is None else self._lost_at_s
+        return self._patience_s is not None and now_s + delay_s - lost_at_s > self._patience_s
+
+    def _end(self, why: BaseException) -> None:
+        if self._final is None:
+            self._final = why
+            # The service is asking for a delay just now: it can not be stopped inside.
+            self._stopping = self.clock.callLater(0, self._stop)
+
+    def _stop(self) -> None:
+        if self._service.running:
+            self._service.stopService()
+        if self._waiting is not None and self._final is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(self._final)
+
+
+def stay_connected(
+    reactor: IReactorTime,
+    server: str | IStreamClientEndpoint,
+    name: str,
+    *,
+    caps: Sequence[str] = DEFAULT_CAPS,
+    patience_s: float | None = None,
+    on_trouble: Callable[[Trouble], None] | None = None,
+) -> Reconnector[Client]:
+    """
+    Connect under a name, again whenever the connection is lost: see `Reconnector`.
+
+    :param server: a client endpoint string, or an endpoint.
+    :param name: the name to take; after ``/name`` the new one is taken again.
+    :param caps: as in `connect`.
+    :param patience_s: seconds without a connection after which it gives up;
+        ``None``: never.
+    :param on_trouble: called at each loss and each failed attempt.
+    :raises Misuse: at once: not a name, or not an endpoint.
+    """
+    return Reconnector(
+        reactor,
+        endpoint_for(reactor, server),
+        Claim(core.check_name(name).shown, tuple(caps)),
+        lambda: Client(reactor),
+        patience_s=patience_s,
+        on_trouble=on_trouble,
+    )
+
+
+class _Handling(Generic[H]):
+    """Hands everything on to the handler, and the loss to the service as well."""
+
+    def __init__(self, handler: H) -> None:
+        self.handler = handler
+        self.tether: IProtocol | None = None
+        self.owner: Reconnector[H] | None = None
+
+    @property
+    def asked_to_end(self) -> bool:
+        return self.handler.asked_to_end
+
+    def connected(self, connection: ClientProtocol) -> None:
+        self.handler.connected(connection)
+
+    def lines_received(self, lines: list[bytes]) -> None:
+        self.handler.lines_received(lines)
+
+    def connection_lost(self, error: Disconnected, *, clean: bool) -> None:
+        if self.owner is not None:
+            self.owner.connection_lost(error, asked=self.handler.asked_to_end)
+        self.handler.connection_lost(error, clean=clean)
+        if self.tether is not None:
+            reason = ConnectionDone() if clean else ConnectionLost()
+            self.tether.connectionLost(Failure(reason))
+
+    def close(self) -> Deferred[None]:
+        return self.handler.close()
+
+
+class _Tether(TwistedProtocol):
+    """What `ClientService` takes for the connection: it exists from welcome to loss."""
+
+
+@implementer(IStreamClientEndpoint)
+class _NamedEndpoint:
+    """
+    An endpoint whose connections have a name.
+
+    A refused name is a failed attempt to the service, and a connection that ends
+    before its welcome is none.
+    """
+
+    def __init__(self, owner: Reconnector[H]) -> None:
+        self._owner = owner
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
+        async def attempt() -> IProtocol:
+            connection, handling = await self._owner.attempt()
+            peer = connection.transport.getPeer()
+            tether = cast(IProtocol, protocolFactory.buildProtocol(peer))
+            tether.makeConnection(connection.transport)
+            handling.tether, handling.owner = tether, self._owner
+            self._owner._clock.callLater(0, self._owner.welcomed, connection, handling.handler)
+            return cast(IProtocol, tether)
+
+        return ensureDeferred(attempt())
