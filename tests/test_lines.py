@@ -135,6 +135,7 @@ class CutProperties(SynchronousTestCase):
                     self.assertLess(len(piece), MAX_LINE_BYTES)
 
     @given(STREAMS, PLACES)
+    @example(b"y" * 30 + b"\r\n", [31])
     def test_the_ending_of_the_first_line(self, stream: bytes, places: list[int]) -> None:
         first, ended, _ = stream.partition(b"\n")
         expected = (b"\r\n" if first.endswith(b"\r") else b"\n") if ended else b""
