@@ -14,6 +14,9 @@ from chatrelay.limits import Limits
 from chatrelay.printable import printable
 
 
+_log = Logger(namespace="chatrelay")
+
+
 class Peer(NamedTuple):
     """
     Where a connection comes from.
@@ -60,8 +63,6 @@ class Console:
     :ivar verbose: whether every relayed message gets a line of its own.
     """
 
-    log = Logger(namespace="chatrelay")
-
     def __init__(self, limits: Limits, *, verbose: bool = False) -> None:
         self.verbose = verbose
         self._arrivals = RateBound(limits.max_console_lines_per_s)
@@ -74,7 +75,7 @@ class Console:
     def arrived(self, name: bytes, peer: Peer, client_count: int) -> None:
         """A client has its name."""
         if self._arrivals.admits():
-            self.log.info(
+            _log.info(
                 "{name} arrived from {peer}; {count} here",
                 name=printable(name),
                 peer=peer,
@@ -84,7 +85,7 @@ class Console:
     def renamed(self, name: bytes, previous: bytes, peer: Peer) -> None:
         """A client has another name."""
         if self._arrivals.admits():
-            self.log.info(
+            _log.info(
                 "{previous} at {peer} is now {name}",
                 name=printable(name),
                 previous=printable(previous),
@@ -95,7 +96,7 @@ class Console:
         """A client is gone."""
         self._undelivered_summary(name)
         if self._departures.admits():
-            self.log.info(
+            _log.info(
                 "{name} at {peer} left after {stayed}: {why}",
                 name=printable(name),
                 peer=peer,
@@ -106,7 +107,7 @@ class Console:
     def turned_away(self, peer: Peer, why: str) -> None:
         """A connection ended before it had a name, and not by itself."""
         if self._refusals.admits():
-            self.log.info("a connection from {peer} was closed: {why}", peer=peer, why=why)
+            _log.info("a connection from {peer} was closed: {why}", peer=peer, why=why)
 
     def undelivered(self, sender: bytes, target: bytes, text: bytes, refusal: Refusal) -> None:
         """A message could not be delivered."""
@@ -114,7 +115,7 @@ class Console:
         if bound is None:
             bound = self._undelivered[sender] = RateBound(self._max_undelivered_per_s)
         if bound.admits():
-            self.log.info(
+            _log.info(
                 "not delivered, {code}: {sender} to {target}: {text}",
                 code=refusal.code,
                 sender=printable(sender),
@@ -125,7 +126,7 @@ class Console:
     def relayed(self, sender: bytes, recipient: bytes, text: bytes) -> None:
         """A message was delivered; a line only if the console is verbose."""
         if self.verbose:
-            self.log.info(
+            _log.info(
                 "{sender} to {recipient}: {text}",
                 sender=printable(sender),
                 recipient=printable(recipient),
@@ -135,7 +136,7 @@ class Console:
     def bot_received(self, bot: bytes, sender: bytes, text: bytes) -> None:
         """A bot was sent a message."""
         if self._bot_lines.admits():
-            self.log.info(
+            _log.info(
                 "{bot} was sent by {sender}: {text}",
                 bot=printable(bot),
                 sender=printable(sender),
@@ -152,7 +153,7 @@ class Console:
         ):
             suppressed = bound.tick()
             if suppressed:
-                self.log.info("… and {count} more {what}", count=suppressed, what=what)
+                _log.info("… and {count} more {what}", count=suppressed, what=what)
         for sender in list(self._undelivered):
             self._undelivered_summary(sender)
 
@@ -160,7 +161,7 @@ class Console:
         bound = self._undelivered.pop(sender, None)
         suppressed = bound.tick() if bound is not None else 0
         if suppressed:
-            self.log.info(
+            _log.info(
                 "… and {count} more messages of {sender} not delivered",
                 count=suppressed,
                 sender=printable(sender),

@@ -1,0 +1,146 @@
+"""What can be chosen on the command line of ``twistd chatrelay``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.python import usage
+
+from chatrelay._version import __version__
+from chatrelay.errors import ChatrelayError, Misuse
+from chatrelay.limits import Limits
+from chatrelay.listening import DEFAULT_PORT, check_interface
+from chatrelay.names import Name, parse_name
+
+DEFAULT_BOTS = ("reverse",)
+
+# Lines that one read brings must fit, and the default receiver of most libraries
+# gives up at 16 KiB; the relay adds up to 1 KiB.
+_MIN_LINE_BYTES = 512
+_MAX_LINE_BYTES = 65_536
+
+# Option, the limit it sets, the least and the most it may be, and what it is for.
+_BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
+    ("max-clients", "max_clients", 1, 1_000_000, "Named clients at once."),
+    ("max-unnamed", "max_unnamed", 1, 1_000_000, "Connections without a name at once."),
+    (
+        "max-per-address",
+        "max_per_address",
+        1,
+        1_000_000,
+        "Connections from one address; loopback has no bound.",
+    ),
+    ("max-line", "max_line_bytes", _MIN_LINE_BYTES, _MAX_LINE_BYTES, "Bytes in a client's line."),
+    ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
+    ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
+    (
+        "high-water",
+        "high_water_bytes",
+        65_536,
+        1 << 40,
+        "Unsent bytes of one client at which those who write to it are held.",
+    ),
+    ("max-unsent", "max_unsent_bytes", 65_536, 1 << 50, "Unsent bytes of all clients together."),
+)
+
+
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def coerce(written: str) -> int:
+        # What a person wrote, or the default.
+        if str(written).isdecimal() and least <= int(written) <= most:
+            return int(written)
+        raise ValueError(f"{written!a} is not a whole number from {least} to {most}")
+
+    return coerce
+
+
+class Options(usage.Options):
+    """
+    The options of ``twistd chatrelay``.
+
+    After parsing, `limits` is the `chatrelay.limits.Limits` they ask for; ``self["ports"]``,
+    ``self["reserved"]`` and ``self["bots"]`` are lists, ``self["interface"]`` is an address
+    or ``None``.  What can not be understood ends the program with one line.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "A relay of named messages. A client's first line is its name; then %bob%hello"
+        " reaches bob as %alice%hello. Try: nc localhost 12345"
+    )
+    optFlags = [  # noqa: N815 - Twisted's name
+        ["no-bots", None, "Start without any bot."],
+        ["verbose", "v", "Log every message that is relayed."],
+    ]
+    optParameters = [  # noqa: N815 - Twisted's name
+        [option, None, int(getattr(Limits, field)), purpose, _whole_number(least, most)]
+        for option, field, least, most, purpose in _BOUNDS
+    ]
+    limits: Limits
+
+    def __init__(self) -> None:
+        """Begin with the defaults."""
+        super().__init__()
+        self["ports"] = []
+        self["interface"] = None
+        self["reserved"] = []
+        self["bots"] = []
+
+    def opt_port(self, written: str) -> None:
+        """
+        A port number or a Twisted endpoint string to listen on; may be repeated.
+        A number listens on loopback unless --interface is given. [default: 12345]
+        """
+        self["ports"].append(written)
+
+    def opt_interface(self, written: str) -> None:
+        """
+        The address that port numbers listen on: 0.0.0.0 opens the relay to the network
+        over IPv4, :: over IPv6. [default: loopback]
+        """
+        self["interface"] = check_interface(written)
+
+    def opt_reserve(self, written: str) -> None:
+        """A name that no client may take; may be repeated."""
+        self["reserved"].append(_name("--reserve", written))
+
+    def opt_bot(self, written: str) -> None:
+        """A bot to start, instead of the default one; may be repeated. [default: reverse]"""
+        self["bots"].append(written)
+
+    def opt_version(self) -> None:
+        """Display the versions of chatrelay and Twisted, and exit."""
+        print(f"chatrelay {__version__}")
+        super().opt_version()
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line; what is wrong with it ends the program with one line."""
+        try:
+            super().parseOptions(options)
+        except (usage.UsageError, ChatrelayError) as error:
+            raise SystemExit(f"chatrelay: {error} (twistd chatrelay --help)") from None
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse what is no option."""
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]!a} is not an option; was --port meant?")
+
+    def postOptions(self) -> None:
+        """Put together what was chosen."""
+        if self["no-bots"] and self["bots"]:
+            raise usage.UsageError("--bot and --no-bots exclude each other")
+        if not self["no-bots"] and not self["bots"]:
+            self["bots"] = list(DEFAULT_BOTS)
+        self["ports"] = self["ports"] or [DEFAULT_PORT]
+        chosen: dict[str, Any] = {field: self[option] for option, field, *_ in _BOUNDS}
+        high_water_bytes = chosen["high_water_bytes"]
+        self.limits = replace(Limits(), **chosen, low_water_bytes=high_water_bytes // 2)
+
+
+def _name(option: str, written: str) -> Name:
+    try:
+        return parse_name(written.encode("utf-8", "surrogateescape"))
+    except ChatrelayError as error:
+        raise Misuse(f"{option} {written!a}: {error}") from None

@@ -1,0 +1,381 @@
+"""
+The TCP door: Twisted's transports and turns for sessions, and no policy.
+
+`RelayProtocol` brings what one read brought to its session, as runs and lines;
+`RelayFactory` makes one protocol for each connection and holds the relay with its
+registry.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatrelay.console import Peer
+from chatrelay.errors import TooManyClients
+from chatrelay.flow import Gate, Reason
+from chatrelay.lines import LineBuffer, Overlong, Run
+from chatrelay.outbox import Outbox
+from chatrelay.registry import Registry
+from chatrelay.relay import Relay
+from chatrelay.session import Session, State
+from chatrelay.wire import TLS_FIRST_BYTE, error_line
+
+TICK_S = 1.0
+
+_log = Logger(namespace="chatrelay")
+
+
+@implementer(IHalfCloseableProtocol)
+class RelayProtocol(LineReceiver):
+    """
+    One connection.
+
+    It is a `LineReceiver`: `lineReceived` is the way of every line that is not part of a
+    run of plain messages, and `delimiter` is how its client ends lines.  What it does
+    not do is look for lines one by one: `dataReceived` cuts a whole read at once, which
+    for short lines takes a tenth of the time.
+
+    :ivar session: the client's conversation; ``None`` for a connection that was refused.
+    """
+
+    factory: RelayFactory
+    session: Session | None = None
+
+    def __init__(self, relay: Relay, clock: IReactorTime) -> None:
+        """
+        Serve one connection.
+
+        :param relay: what it takes part in.
+        :param clock: the reactor, for time-outs and turns.
+        """
+        self.relay = relay
+        self._clock = clock
+        self._lines = LineBuffer(relay.limits.max_line_bytes)
+        self._ended = False
+        self._has_work_waiting = False
+        self._timeout: IDelayedCall | None = None
+        self._counted_host: str | None = None
+        self._peer_address: IAddress | None = None
+
+    def connectionMade(self) -> None:
+        """Begin the conversation, if one more connection from this address may be."""
+        transport: Any = self.transport
+        self._peer_address = transport.getPeer()
+        peer = _peer(self._peer_address)
+        if not self._admit(peer, exempt=_is_local(self._peer_address)):
+            return
+        outbox = Outbox(transport, self.relay.flow, self._end_slow)
+        self.session = Session(self.relay, self, outbox, peer)
+        self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Serve what one read brought."""
+        session = self.session
+        if session is None or session.state is State.CLOSED:
+            return
+        if not session.bytes_in and not self._first_bytes(session, data):
+            return
+        session.turn_begins(len(data))
+        self._lines.append(data)
+        if not self.paused:
+            self._work(session)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Serve one line that is not part of a run."""
+        if self.session is not None:
+            self.session.line_received(line)
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more: serve what is complete, then free the name."""
+        self._ended = True
+        if self.session is None or self.session.state is State.CLOSED:
+            self._lose_connection()
+        elif not self.paused:
+            self._work(self.session)
+
+    def writeConnectionLost(self) -> None:
+        """The relay sends nothing more; the client has not closed yet."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """The connection is gone, with everything that was not sent."""
+        self._cancel_timeout()
+        if self._counted_host is not None:
+            self.relay.admission.disconnected(self._counted_host)
+        if self.session is not None:
+            self.session.connection_lost("the connection was closed")
+            self._lines.clear()
+        self.factory.connection_gone(self)
+
+    # What the session asks for.
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the peer."""
+        self.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Go on, with what is buffered first, in a turn of its own."""
+        self.paused = False
+        transport: Any = self.transport
+        if not self._ended:
+            transport.resumeProducing()
+        if not self._has_work_waiting:
+            self._has_work_waiting = True
+            self._clock.callLater(0, self._resume_work)
+
+    def named(self) -> None:
+        """The client has a name; nothing more has to time out."""
+        self._cancel_timeout()
+
+    def next_turn(self, waiting: Gate) -> None:
+        """Release a gate that is held for `Reason.TURN` in the next turn."""
+        self._clock.callLater(0, waiting.release, Reason.TURN)
+
+    def close(self, grace_s: float) -> None:
+        """Close once everything is written, or after `grace_s` all the same."""
+        self._stop_conversation()
+        self._timeout = self._clock.callLater(grace_s, self.abort)
+        if self.session is not None and isinstance(self.session.outbox, Outbox):
+            self.session.outbox.finish()
+        transport: Any = self.transport
+        lose_write_connection = getattr(transport, "loseWriteConnection", None)
+        if self._ended or self.factory.is_stopping or lose_write_connection is None:
+            transport.loseConnection()
+            return
+        # A socket closed with something unread in it is reset, and what was written to
+        # it last may never be seen: say that this is all, and read until the peer closes.
+        lose_write_connection()
+        transport.resumeProducing()
+
+    def abort(self) -> None:
+        """Close now, whatever is not written."""
+        self._stop_conversation()
+        if self.session is not None and isinstance(self.session.outbox, Outbox):
+            self.session.outbox.discard()
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # How it does it.
+
+    def _work(self, session: Session) -> None:
+        try:
+            while not self.paused and session.state is not State.CLOSED:
+                if session.is_answering:
+                    session.go_on()
+                    continue
+                part = self._lines.take()
+                if part is None:
+                    break
+                self._serve(session, part)
+            if self._ended and not self.paused:
+                session.end_of_input()
+            self.relay.flow.shed()
+        except Exception:
+            _log.failure("serving {peer} failed; its connection is closed", peer=session.peer)
+            session.failed()
+
+    def _serve(self, session: Session, part: Run | bytes | Overlong) -> None:
+        if session.eol != self._lines.ending:
+            session.eol = self.delimiter = self._lines.ending
+        if isinstance(part, bytes):
+            self.lineReceived(part)
+        elif isinstance(part, Overlong):
+            session.overlong_received(part)
+        else:
+            self._serve_run(session, part)
+
+    def _serve_run(self, session: Session, run: Run) -> None:
+        served = 0
+        while True:
+            served = session.run_received(run, served)
+            if served == len(run) or self.paused or session.state is State.CLOSED:
+                break
+            self.lineReceived(b"%" + run[served])
+            served += 1
+        if served < len(run):
+            self._lines.give_back(run[served:])
+
+    def _resume_work(self) -> None:
+        self._has_work_waiting = False
+        session = self.session
+        if session is not None and session.state is not State.CLOSED and not self.paused:
+            session.turn_begins(0)
+            self._work(session)
+
+    def _first_bytes(self, session: Session, data: bytes) -> bool:
+        if data[0] == TLS_FIRST_BYTE:
+            session.close_unanswered()
+            return False
+        # Behind a proxy the address is known only now, and whoever reaches the proxy's
+        # port can claim any: none is trusted to be this machine.
+        transport: Any = self.transport
+        address = transport.getPeer()
+        if address != self._peer_address:
+            if self._counted_host is not None:
+                self.relay.admission.disconnected(self._counted_host)
+                self._counted_host = None
+            session.peer = _peer(address)
+            return self._admit(session.peer, exempt=False)
+        return True
+
+    def _admit(self, peer: Peer, *, exempt: bool) -> bool:
+        if not self.relay.admission.connected(peer.host, exempt=exempt):
+            self._turn_away(peer)
+            return False
+        if not exempt:
+            self._counted_host = peer.host
+        return True
+
+    def _turn_away(self, peer: Peer) -> None:
+        why = "too many connections from this address"
+        if self.session is not None:
+            self.session.close(why, TooManyClients())
+            return
+        self.relay.console.turned_away(peer, why)
+        transport: Any = self.transport
+        transport.write(error_line(TooManyClients()) + self.delimiter)
+        self.close(self.relay.limits.close_grace_s)
+
+    def _hint(self) -> None:
+        limits = self.relay.limits
+        remaining_s = limits.naming_timeout_s - limits.hint_after_s
+        self._timeout = self._clock.callLater(remaining_s, self._naming_timed_out)
+        if self.session is not None:
+            self.session.hint()
+
+    def _naming_timed_out(self) -> None:
+        self._timeout = None
+        if self.session is not None:
+            self.session.naming_timed_out()
+
+    def _end_slow(self) -> None:
+        if self.session is not None:
+            self.session.end_slow()
+
+    def _stop_conversation(self) -> None:
+        self._cancel_timeout()
+        self._lines.clear()
+        self.paused = False
+
+    def _cancel_timeout(self) -> None:
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None and timeout.active():
+            timeout.cancel()
+
+    def _lose_connection(self) -> None:
+        transport: Any = self.transport
+        transport.loseConnection()
+
+
+class RelayFactory(Factory):
+    """
+    Makes the protocols of one relay and holds the registry of its clients.
+
+    Listen with it on any number of stream endpoints; they share one set of names.
+
+    :ivar relay: what all its connections share.
+    :ivar is_stopping: whether it closes its connections and takes no more.
+    """
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, relay: Relay | None = None) -> None:
+        """
+        Make a relay.
+
+        :param clock: the reactor, or a `twisted.internet.task.Clock` in a test.
+        :param relay: one with other than the default limits, names or console.
+        """
+        self.relay = relay or Relay(seconds=clock.seconds)
+        self.is_stopping = False
+        self._clock = clock
+        self._connections: set[RelayProtocol] = set()
+        self._ticker = LoopingCall(self.relay.tick)
+        self._ticker.clock = clock
+        self._all_gone: Deferred[None] | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """Who is here under which name."""
+        return self.relay.registry
+
+    def startFactory(self) -> None:
+        """The first port listens: begin what happens once a second."""
+        if not self._ticker.running:
+            self._ticker.start(TICK_S, now=False)
+
+    def stopFactory(self) -> None:
+        """The last port is closed; the clock goes on while clients are connected."""
+        self._stop_ticker_if_idle()
+
+    def buildProtocol(  # type: ignore[override]  # its protocols know that theirs is this one
+        self,
+        addr: IAddress | None,  # noqa: ARG002
+    ) -> RelayProtocol | None:
+        """Make the protocol of one connection; ``None`` closes it while the relay stops."""
+        if self.is_stopping:
+            return None
+        protocol = RelayProtocol(self.relay, self._clock)
+        protocol.factory = self
+        self._connections.add(protocol)
+        return protocol
+
+    def connection_gone(self, protocol: RelayProtocol) -> None:
+        """A connection has ended."""
+        self._connections.discard(protocol)
+        self._stop_ticker_if_idle()
+        if self._all_gone is not None and not self._connections:
+            all_gone, self._all_gone = self._all_gone, None
+            all_gone.callback(None)
+
+    def shut_down(self) -> Deferred[None]:
+        """
+        Tell every client that the relay stops, and close its connection.
+
+        :returns: fires with ``None`` when all connections are gone: once they are told,
+            or `chatrelay.limits.Limits.close_grace_s` later.
+        """
+        self.is_stopping = True
+        all_gone: Deferred[None] = Deferred()
+        self._all_gone = all_gone
+        for protocol in list(self._connections):
+            if protocol.session is None or protocol.session.state is State.CLOSED:
+                protocol.abort()
+        self.relay.shut_down()
+        if not self._connections and self._all_gone is not None:
+            self._all_gone = None
+            all_gone.callback(None)
+        return all_gone
+
+    def _stop_ticker_if_idle(self) -> None:
+        if self._ticker.running and not self.numPorts and not self._connections:
+            self._ticker.stop()
+
+
+def _peer(address: IAddress | None) -> Peer:
+    if isinstance(address, IPv4Address | IPv6Address):
+        host = address.host.partition("%")[0]
+        mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
+        return Peer(str(mapped or host), address.port)
+    return Peer("a Unix socket", 0)
+
+
+def _is_local(address: IAddress | None) -> bool:
+    if isinstance(address, IPv4Address | IPv6Address):
+        return ipaddress.ip_address(_peer(address).host).is_loopback
+    return True

@@ -1,0 +1,177 @@
+"""Wiring: from the options to the service that twistd runs."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatrelay.bots import find_bots
+from chatrelay.bots.participant import BotParticipant
+from chatrelay.errors import ChatrelayError
+from chatrelay.interfaces import IBot, Recipient
+from chatrelay.listening import (
+    Listener,
+    describe,
+    explain,
+    is_loopback,
+    is_missing_address,
+    parse_port,
+    prepare,
+)
+from chatrelay.options import Options
+from chatrelay.protocol import RelayFactory
+from chatrelay.relay import Relay
+
+_log = Logger(namespace="chatrelay")
+
+# Files of the process that are no connections: its own, the log, the reactor's.
+_OTHER_FILES = 64
+
+
+class RelayService(Service):
+    """
+    A relay with its ports and bots, started and stopped as one.
+
+    :ivar ports: what it listens on, while it runs.
+    """
+
+    def __init__(
+        self, factory: RelayFactory, listeners: Sequence[Listener], bots: Sequence[IBot] = ()
+    ) -> None:
+        """
+        Make the service.
+
+        :param factory: the relay.
+        :param listeners: what to listen on.
+        :param bots: who lives in it.
+        :raises Refusal: a bot's name is not free.
+        """
+        self.factory = factory
+        self.ports: list[IListeningPort] = []
+        self._listeners = listeners
+        relay = factory.relay
+        self._bots = [
+            BotParticipant(
+                bot, relay.registry.find, relay.wall_clock, _bot_console(relay), relay.limits
+            )
+            for bot in bots
+        ]
+        for participant in self._bots:
+            relay.registry.add_bot(participant)
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while twistd still may on ports that need privileges.
+
+        :raises SystemExit: one of the ports can not be had; with one line that says why.
+        """
+        super().privilegedStartService()
+        for listener in self._listeners:
+            listening = maybeDeferred(listener.endpoint.listen, self.factory)
+            listening.addCallbacks(self._listens, self._does_not_listen, errbackArgs=(listener,))
+        if self.ports and all(map(is_loopback, self.ports)):
+            _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
+
+    def startService(self) -> None:
+        """Start the bots."""
+        if not self.ports:
+            # Started without twistd, which calls this one alone.
+            self.privilegedStartService()
+        super().startService()
+        self._raise_file_limit()
+        for participant in self._bots:
+            participant.start()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Take no more connections, tell every client, and close.
+
+        :returns: fires with ``None`` when every port and connection is closed.
+        """
+        super().stopService()
+        for participant in self._bots:
+            participant.stop()
+        ports, self.ports = self.ports, []
+        closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        closing.append(self.factory.shut_down())
+        return gatherResults(closing).addCallback(lambda _: None)
+
+    def _listens(self, port: IListeningPort) -> None:
+        prepare(port)
+        self.ports.append(port)
+        _log.info("chatrelay listens on {where}", where=describe(port))
+
+    def _does_not_listen(self, failure: Failure, listener: Listener) -> None:
+        if listener.is_optional and is_missing_address(failure):
+            _log.info("this machine has no IPv6 loopback; IPv4 alone is used")
+            return
+        raise SystemExit(f"chatrelay: {explain(listener, failure)}")
+
+    def _raise_file_limit(self) -> None:
+        limits = self.factory.relay.limits
+        wanted = limits.max_clients + limits.max_unnamed + _OTHER_FILES
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            _log.warn(
+                "this process may open {most} files, fewer than --max-clients and --max-unnamed"
+                " allow ({wanted}); raise its limit (ulimit -n, LimitNOFILE=)",
+                most=most,
+                wanted=wanted,
+            )
+
+
+def makeService(options: Options) -> RelayService:
+    """
+    Make the service that ``twistd chatrelay`` runs.
+
+    :raises SystemExit: the options ask for what is not there; with one line that says what.
+    """
+    from twisted.internet import reactor as installed_reactor  # noqa: PLC0415 - twistd chose it
+
+    reactor: Any = installed_reactor
+    try:
+        listeners = [
+            listener
+            for port in options["ports"]
+            for listener in parse_port(reactor, port, options["interface"])
+        ]
+        relay = Relay(
+            options.limits,
+            seconds=reactor.seconds,
+            reserved=options["reserved"],
+            verbose=bool(options["verbose"]),
+        )
+        service = RelayService(RelayFactory(reactor, relay), listeners, find_bots(options["bots"]))
+    except ChatrelayError as error:
+        raise SystemExit(f"chatrelay: {error}") from None
+    reactor.callWhenRunning(_stop_on_signals, reactor)
+    return service
+
+
+def _stop_on_signals(reactor: Any) -> None:  # noqa: ANN401 - the installed reactor
+    # twistd would end with the signal's own status, as if the relay had been killed;
+    # a second signal ends it at once.
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        reactor.callFromThread(reactor.stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _bot_console(relay: Relay) -> Callable[[Recipient, Recipient, bytes], None]:
+    def heard(sender: Recipient, bot: Recipient, text: bytes) -> None:
+        relay.console.bot_received(bot.name.shown, sender.name.shown, text)
+
+    return heard
