@@ -4,8 +4,9 @@ The matching client, as a library: ``from chatrelay.client import connect``.
 ``python -m chatrelay.client NAME`` runs it as a program (docs/client.rst).
 """
 
+from chatrelay.client.connecting import connect
 from chatrelay.client.core import Answer, Disconnected, Message, Reply, Unreachable
-from chatrelay.client.library import Client, connect
+from chatrelay.client.library import Client
 from chatrelay.client.reconnect import Reconnector, Trouble, stay_connected
 
 __all__ = [

@@ -12,17 +12,15 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, fail, succeed
-from twisted.internet.endpoints import clientFromString
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chatrelay.client import core
 from chatrelay.client.core import Answer, Answers, Disconnected, Event, Message, Outcome, Reply
-from chatrelay.client.protocol import WELCOME_TIMEOUT_S, Claim, ClientProtocol, open_connection
+from chatrelay.client.protocol import DEFAULT_MAX_LINE_BYTES, ClientProtocol
 from chatrelay.errors import Misuse, Refusal
 
-DEFAULT_CAPS = ("id", "time")
 MAX_UNANSWERED = 1000
 """Lines that may wait for their answer; the relay remembers as many refs."""
 HIGH_WATER_BYTES = 1024 * 1024
@@ -184,7 +182,11 @@ class Client:
         return self.command(" ".join([f"/{verb}", *filter(None, arguments)]))
 
     def _max_line_bytes(self) -> int:
-        return self._connection.max_line_bytes if self._connection is not None else 8192
+        return (
+            self._connection.max_line_bytes
+            if self._connection is not None
+            else DEFAULT_MAX_LINE_BYTES
+        )
 
     def _ask(self, ask: Callable[[Callable[[_T], None]], list[bytes]]) -> Deferred[_T]:
         if self._ended or self._connection is None:
@@ -246,7 +248,7 @@ class Client:
         self._readers.append(reader)
         return reader
 
-    def connected(self, connection: ClientProtocol) -> None:
+    def name_granted(self, connection: ClientProtocol) -> None:
         """The name was granted: for `open_connection`."""
         self._connection = connection
 
@@ -337,54 +339,6 @@ class Client:
         waiting, self._waiting_for_end = self._waiting_for_end, []
         for ended in waiting:
             ended.callback(None)
-
-
-def connect(
-    reactor: IReactorTime,
-    server: str | IStreamClientEndpoint,
-    name: str,
-    *,
-    caps: Sequence[str] = DEFAULT_CAPS,
-    receiving: bool = True,
-) -> Deferred[Client]:
-    """
-    Connect to a relay under a name.
-
-    :param reactor: the reactor, or in tests whatever keeps time.
-    :param server: a client endpoint string as ``tcp:localhost:12345``, or an endpoint.
-    :param name: the name to take.
-    :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
-        A ``!ping`` is answered by the client.
-    :param receiving: false drops every message, for programs that only send.
-    :returns: fires with a `Client` once the relay has granted the name.  Fails with
-        `Unreachable`, also when the relay says no welcome in 30 s; or with the
-        `Refusal` of the name, as `NameInUse`.  Cancelling drops the connection.
-    :raises Misuse: at once: not a name, or not an endpoint.
-    """
-    claim = Claim(core.check_name(name).shown, tuple(caps))
-    endpoint = endpoint_for(reactor, server)
-    client = Client(reactor, receiving=receiving)
-
-    async def open_client() -> Client:
-        await open_connection(reactor, endpoint, claim, client, WELCOME_TIMEOUT_S)
-        return client
-
-    return ensureDeferred(open_client())
-
-
-def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
-    """
-    The endpoint that a string describes, or that was given.
-
-    :raises Misuse: the string describes none.
-    """
-    if not isinstance(server, str):
-        return server
-    try:
-        endpoint: IStreamClientEndpoint = clientFromString(reactor, server)
-    except Exception as error:  # plugins of endpoints raise what they like
-        raise Misuse(f"This is not a client endpoint: {server!r} ({error}).") from error
-    return endpoint
 
 
 def _only_outcome(outcomes: list[Outcome]) -> Answer:

@@ -18,13 +18,22 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from chatrelay.client.core import Disconnected, Reply, Unreachable, parse_line, refusal_from
-from chatrelay.errors import ChatrelayError, Refusal, UnknownCommand
+from chatrelay.errors import (
+    ChatrelayError,
+    Refusal,
+    ShuttingDown,
+    SlowConsumer,
+    TimedOut,
+    UnknownCommand,
+)
 
 DEFAULT_MAX_LINE_BYTES = 8192
 WELCOME_TIMEOUT_S = 30.0
 # The relay's own lines are this much longer than a client's.
 _EXTRA_BYTES = 1024
 _MIN_BUFFER_BYTES = 64 * 1024
+# What the relay says before it closes.
+_ENDING = (ShuttingDown, SlowConsumer, TimedOut)
 
 
 class Claim(NamedTuple):
@@ -46,7 +55,7 @@ class LineHandler(Protocol):
     def asked_to_end(self) -> bool:
         """Whether this side asked the relay to end the connection."""
 
-    def connected(self, connection: ClientProtocol) -> None:
+    def name_granted(self, connection: ClientProtocol) -> None:
         """The name was granted.  Called once, before any line after the welcome."""
 
     def lines_received(self, lines: list[bytes]) -> None:
@@ -126,10 +135,12 @@ class ClientProtocol(LineReceiver):
         elif event.word == "welcome" and event.arguments:
             self._take_welcome(event)
         elif event.word == "error" and "ref" not in event.tags:
-            self._last_error = refusal_from(event)
+            error = refusal_from(event)
+            if isinstance(error, _ENDING):
+                self._last_error = error
             # A relay without /caps is still a relay.
-            if self.welcomed is not None and not isinstance(self._last_error, UnknownCommand):
-                self._fail(self._last_error)
+            if self.welcomed is not None and not isinstance(error, UnknownCommand):
+                self._fail(error)
 
     def _take_welcome(self, reply: Reply) -> None:
         self.name = reply.arguments[0]
@@ -140,7 +151,7 @@ class ClientProtocol(LineReceiver):
         if self.welcomed is not None and self._handler is not None:
             self._last_error = None
             welcomed, self.welcomed = self.welcomed, None
-            self._handler.connected(self)
+            self._handler.name_granted(self)
             welcomed.callback(None)
 
     def _fail(self, error: ChatrelayError) -> None:

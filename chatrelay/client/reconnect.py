@@ -29,8 +29,9 @@ from zope.interface import implementer
 
 from chatrelay import errors
 from chatrelay.client import core
+from chatrelay.client.connecting import DEFAULT_CAPS, endpoint_for
 from chatrelay.client.core import Disconnected
-from chatrelay.client.library import DEFAULT_CAPS, Client, endpoint_for
+from chatrelay.client.library import Client
 from chatrelay.client.protocol import Claim, ClientProtocol, LineHandler, open_connection
 from chatrelay.errors import ChatrelayError, Refusal
 
@@ -297,8 +298,8 @@ class _Handling(Generic[H]):
     def asked_to_end(self) -> bool:
         return self.handler.asked_to_end
 
-    def connected(self, connection: ClientProtocol) -> None:
-        self.handler.connected(connection)
+    def name_granted(self, connection: ClientProtocol) -> None:
+        self.handler.name_granted(connection)
 
     def lines_received(self, lines: list[bytes]) -> None:
         self.handler.lines_received(lines)
@@ -338,7 +339,6 @@ class _NamedEndpoint:
             tether = cast(IProtocol, protocolFactory.buildProtocol(peer))
             tether.makeConnection(connection.transport)
             handling.tether, handling.owner = tether, self._owner
-            self._owner._clock.callLater(0, self._owner.welcomed, connection, handling.handler)
-            return cast(IProtocol, tether)
+            return tether
 
         return ensureDeferred(attempt())

@@ -1,0 +1,121 @@
+"""``python -m chatrelay.client NAME``: the client as a program."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions
+
+
+class _Run:
+    """The reactor's run, and what it ended with."""
+
+    def __init__(self, reactor: Any) -> None:  # noqa: ANN401 - several interfaces
+        self._reactor = reactor
+        self._status = 0
+        self._failure: Failure | None = None
+
+    def until_ended(self, options: ClientOptions, endpoint: IStreamClientEndpoint) -> int:
+        """Run the program that fits where it was started; returns its exit status."""
+        self._reactor.callWhenRunning(self._start, options, endpoint)
+        self._reactor.run()
+        if self._failure is not None:
+            self._failure.raiseException()
+        return self._status
+
+    def _start(self, options: ClientOptions, endpoint: IStreamClientEndpoint) -> None:
+        # Here, because the reactor has its own handlers when it runs.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._interrupted)
+        program = _terminal_program if _is_on_terminal() else _pipe_program
+        running = ensureDeferred(program(self._reactor, options, endpoint))
+        running.addCallbacks(self._ended, self._failed)
+
+    def _interrupted(self, number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._ended, EXIT_INTERRUPTED + number)
+
+    def _failed(self, failure: Failure) -> None:
+        self._failure = failure
+        self._ended(1)
+
+    def _ended(self, status: int) -> None:
+        if self._reactor.running:
+            self._status = status
+            self._reactor.stop()
+
+
+async def _pipe_program(reactor: Any, options: ClientOptions, endpoint: Any) -> int:  # noqa: ANN401
+    from twisted.internet.stdio import StandardIO  # noqa: PLC0415 - imports the reactor
+
+    from chatrelay.client.pipe import PipeProgram  # noqa: PLC0415 - not on a terminal
+
+    program = PipeProgram(reactor, endpoint, options["name"], options["to"], _say)
+    program.escape_output = os.isatty(1)
+    StandardIO(program, reactor=reactor)
+    return await program.run()
+
+
+async def _terminal_program(reactor: Any, options: ClientOptions, endpoint: Any) -> int:  # noqa: ANN401
+    from chatrelay.client.terminal import TerminalProgram  # noqa: PLC0415 - slow to import
+
+    return await TerminalProgram(reactor, endpoint, options["name"], options["to"]).run()
+
+
+def _is_on_terminal() -> bool:
+    return os.isatty(0) and os.isatty(1)
+
+
+def _say(sentence: str) -> None:
+    from chatrelay.client.display import harmless  # noqa: PLC0415
+
+    # Nobody may read it, or it may be full: there is no other place to say so.
+    with suppress(OSError):
+        os.write(2, f"chatrelay.client: {harmless(sentence)}\n".encode())
+
+
+def _open_missing_descriptors() -> None:
+    # With one of them closed, the next socket would get its number and be taken for it.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the client; returns the exit status, documented in docs/client.rst."""
+    _open_missing_descriptors()
+    # Twisted makes them non-blocking, for whoever shares them too: the shell, say.
+    flags = {descriptor: fcntl.fcntl(descriptor, fcntl.F_GETFL) for descriptor in (0, 1, 2)}
+    options = ClientOptions()
+    try:
+        options.parseOptions(arguments)
+        if _is_on_terminal():
+            from twisted.internet import asyncioreactor  # noqa: PLC0415 - prompt_toolkit's loop
+
+            asyncioreactor.install()
+        from twisted.internet import reactor  # noqa: PLC0415 - chosen only now
+
+        endpoint = options.endpoint(reactor)
+        return _Run(reactor).until_ended(options, endpoint)
+    except usage.UsageError as error:
+        _say(f"{error} Try --help.")
+        return EXIT_USAGE
+    finally:
+        for descriptor, flag in flags.items():
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flag)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

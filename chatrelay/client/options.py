@@ -1,0 +1,91 @@
+"""What ``python -m chatrelay.client`` takes, and the exit statuses it ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python import usage
+
+from chatrelay.client import core
+from chatrelay.client.connecting import endpoint_for
+from chatrelay.errors import Misuse
+
+EXIT_OK = 0
+EXIT_LOST = 1
+"""The connection was lost for good after it had been made, or nobody reads the output."""
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_REFUSED = 4
+EXIT_INTERRUPTED = 128
+"""Plus the number of the signal."""
+
+DEFAULT_HOST = "localhost"
+DEFAULT_PORT = 12345
+
+
+class ClientOptions(usage.Options):
+    """The options of the client program."""
+
+    synopsis = "python -m chatrelay.client [options] NAME"
+    longdesc = (
+        "Take NAME on a chatrelay and talk. On a terminal it is a chat program; otherwise "
+        "each line of standard input is sent and each line received is printed."
+    )
+    optParameters = [  # noqa: N815 - usage.Options' name
+        ["host", None, None, f"The relay's host, IPv4 or IPv6 [default: {DEFAULT_HOST}]."],
+        ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
+        ["server", "s", None, "A Twisted client endpoint instead, as tls:relay.example:12346."],
+        ["to", "t", None, "The name that plain lines go to."],
+    ]
+
+    def parseArgs(self, *names: str) -> None:
+        """
+        Take the name.
+
+        :raises usage.UsageError: there is none, or more than one.
+        """
+        if len(names) != 1:
+            raise usage.UsageError("Give one NAME, the one to take.")
+        [self["name"]] = names
+
+    def postOptions(self) -> None:
+        """
+        Check what was given.
+
+        :raises usage.UsageError: with one sentence.
+        """
+        if self["server"] is not None and (self["host"] or self["port"]) is not None:
+            raise usage.UsageError("--server stands instead of --host and --port.")
+        port = self["port"] if self["port"] is not None else str(DEFAULT_PORT)
+        if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise usage.UsageError("--port is a number from 1 to 65535.")
+        self["port"] = int(port)
+        self["host"] = self["host"] if self["host"] is not None else DEFAULT_HOST
+        for option in ("name", "to"):
+            if self[option] is not None:
+                self._check_name(option)
+
+    def _check_name(self, option: str) -> None:
+        if option == "to" and (self["to"] == "*" or self["to"].startswith("#")):
+            return
+        try:
+            core.check_name(self[option])
+        except Misuse as misuse:
+            label = "NAME" if option == "name" else f"--{option}"
+            raise usage.UsageError(f"{label}: {misuse}") from None
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:  # noqa: ANN401 - several interfaces
+        """
+        Where the relay is.
+
+        :raises usage.UsageError: ``--server`` is no client endpoint.
+        """
+        if self["server"] is None:
+            # Tries IPv6 and IPv4 side by side, so that "localhost" is whichever answers.
+            return HostnameEndpoint(reactor, self["host"], self["port"])
+        try:
+            return endpoint_for(reactor, self["server"])
+        except Misuse as misuse:
+            raise usage.UsageError(f"--server: {misuse}") from None

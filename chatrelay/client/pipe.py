@@ -1,0 +1,245 @@
+"""
+The pipe program: standard input to the relay, the relay to standard output.
+
+Lines go as they are, in both directions; each side is read only as fast as the other
+takes it.  See docs/client.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatrelay.client import core
+from chatrelay.client.core import Disconnected
+from chatrelay.client.display import harmless_bytes
+from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
+from chatrelay.client.library import CLOSE_TIMEOUT_S
+from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
+from chatrelay.client.protocol import Claim, ClientProtocol
+from chatrelay.client.reconnect import Reconnector, Trouble
+from chatrelay.errors import ChatrelayError, Refusal
+
+PATIENCE_S = 90.0
+_BYE = b"!bye"
+_MAY_BE_LOST = "Lines sent just before may not have arrived."
+
+
+@implementer(IHalfCloseableProtocol)
+class PipeProgram(Protocol):
+    """
+    One run of the program; the protocol of standard input and output.
+
+    It handles the lines of each connection as well: there is one at a time.
+
+    :ivar asked_to_end: the end of the next connection is the end of the program.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        name: str,
+        to: str | None,
+        say: Callable[[str], None],
+    ) -> None:
+        """
+        Begin with `run`.
+
+        :param to: where plain lines go; without it every line is the protocol's.
+        :param say: shows the user one sentence, on standard error.
+        """
+        self.asked_to_end = False
+        self.escape_output = False
+        self._clock = clock
+        self._say = say
+        self._input = InputLines(to)
+        self._unsent = b""
+        self._input_ended = False
+        self._output_full = False
+        self._output_closed: Deferred[None] | None = Deferred()
+        self._connection: ClientProtocol | None = None
+        self._lost: Deferred[None] = Deferred()
+        self._was_connected = False
+        self._status = EXIT_OK
+        self._close_timer: IDelayedCall | None = None
+        self._reconnector = Reconnector(
+            clock,
+            endpoint,
+            Claim(core.check_name(name).shown),
+            lambda: self,
+            patience_s=PATIENCE_S,
+            on_trouble=self._on_trouble,
+        )
+
+    async def run(self) -> int:
+        """Run to the end, once there is a transport; returns the exit status."""
+        try:
+            async for _ in self._reconnector:
+                await self._lost
+        except Refusal as refusal:
+            self._say(f"{refusal.sentence} ({refusal.code})")
+            self._status = EXIT_LOST if self._was_connected else EXIT_REFUSED
+        except ChatrelayError as error:
+            self._say(str(error))
+            self._status = EXIT_LOST if self._was_connected else EXIT_UNREACHABLE
+        if self._output_closed is not None:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            await self._output_closed
+        return self._status
+
+    # -- standard input and output
+
+    def connectionMade(self) -> None:
+        """Standard input is not read before the welcome."""
+        self.transport.pauseProducing()
+        self.transport.registerProducer(_Valve(self._output_is_full), True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Something was read from standard input."""
+        dropped = self._input.dropped
+        self._unsent += self._input.feed(data)
+        if self._input.dropped > dropped:
+            self._say(f"A line of input is longer than {MAX_LINE_BYTES} bytes: it is not sent.")
+        self._send()
+
+    def readConnectionLost(self) -> None:
+        """Standard input has ended: send the rest and drain."""
+        self._unsent += self._input.finish()
+        self._input_ended = True
+        self._send()
+
+    def writeConnectionLost(self) -> None:
+        """Nobody reads standard output: there is nothing to go on for."""
+        self._output_closed = None
+        self._status = EXIT_LOST
+        if self._connection is None:
+            ensureDeferred(self._reconnector.close())
+        else:
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """Standard output has been flushed and closed."""
+        if self._output_closed is not None:
+            closed, self._output_closed = self._output_closed, None
+            closed.callback(None)
+
+    def _output_is_full(self, full: bool) -> None:
+        self._output_full = full
+        if self._connection is not None:
+            if full:
+                self._connection.transport.pauseProducing()
+            else:
+                self._connection.transport.resumeProducing()
+
+    # -- the connection
+
+    def name_granted(self, connection: ClientProtocol) -> None:
+        """The name was granted: go on with what was read."""
+        self._was_connected = True
+        self._connection = connection
+        self._lost = Deferred()
+        connection.transport.registerProducer(_Valve(self._connection_is_full), True)
+        if self._output_full:
+            connection.transport.pauseProducing()
+        self._send()
+        if not self._input_ended:
+            self._connection_is_full(False)
+
+    def _connection_is_full(self, full: bool) -> None:
+        if full:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    def _send(self) -> None:
+        if self._connection is None:
+            return
+        unsent, self._unsent = self._unsent, b""
+        transport = self._connection.transport
+        if unsent:
+            transport.write(unsent)
+        if self._input_ended and not self.asked_to_end:
+            self.asked_to_end = True
+            transport.unregisterProducer()
+            if ISSLTransport.providedBy(transport):
+                # TLS has no half-close; what it would close is the whole connection.
+                transport.write(b"/quit\n")
+            else:
+                transport.loseWriteConnection()
+
+    def lines_received(self, lines: list[bytes]) -> None:
+        """Print what came."""
+        if _BYE in lines:
+            self.asked_to_end = True
+        if self.escape_output:
+            lines = [harmless_bytes(line) for line in lines]
+        if self._output_closed is not None:
+            self.transport.write(b"\n".join(lines) + b"\n")
+
+    def connection_lost(self, error: Disconnected, *, clean: bool) -> None:
+        """The connection ended: for good if it was asked to, else there will be another."""
+        self._connection = None
+        self._connection_is_full(True)
+        if self._close_timer is not None:
+            with suppress(AlreadyCalled, AlreadyCancelled):
+                self._close_timer.cancel()
+        if self.asked_to_end and not clean and self._status == EXIT_OK:
+            self._say(f"{error} {_MAY_BE_LOST}")
+            self._status = EXIT_LOST
+        lost, self._lost = self._lost, Deferred()
+        lost.callback(None)
+
+    def close(self) -> Deferred[None]:
+        """End the connection in order; fires when it has ended."""
+        if self._connection is None:
+            return succeed(None)
+        connection, self.asked_to_end = self._connection, True
+        connection.transport.unregisterProducer()
+        connection.transport.resumeProducing()
+        self._connection_is_full(True)
+        connection.write_lines([b"/quit"])
+        if self._close_timer is None:
+            self._close_timer = self._clock.callLater(
+                CLOSE_TIMEOUT_S, connection.abort, "The relay did not end the connection."
+            )
+        return self._lost
+
+    def _on_trouble(self, trouble: Trouble) -> None:
+        lost = f" {_MAY_BE_LOST}" if trouble.was_connected else ""
+        self._say(f"{trouble.error}{lost} Connecting again in {trouble.retry_in_s:.1f} s.")
+
+
+@implementer(IPushProducer)
+class _Valve:
+    """Tells one side that the other is full, or takes again."""
+
+    def __init__(self, set_full: Callable[[bool], None]) -> None:
+        self._set_full = set_full
+
+    def pauseProducing(self) -> None:
+        self._set_full(True)
+
+    def resumeProducing(self) -> None:
+        self._set_full(False)
+
+    def stopProducing(self) -> None:
+        """The consumer is gone; its loss is told otherwise."""
