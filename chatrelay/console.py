@@ -13,7 +13,6 @@ from chatrelay.errors import Refusal
 from chatrelay.limits import Limits
 from chatrelay.printable import printable
 
-
 _log = Logger(namespace="chatrelay")
 
 

@@ -114,12 +114,17 @@ class Registry:
             self.drop_routes(name)
             self._tell_watchers(name.key, online=False)
 
-    def add_route(self, written: bytes, recipient: RunRecipient) -> None:
-        """Let the quick path find `recipient`, who holds a name, under a writing of it."""
-        routes = self._routes_of.setdefault(recipient.name.key, [])
-        if len(routes) < _MAX_ROUTES_PER_NAME and written not in routes:
+    def add_routes(self, recipient: RunRecipient) -> None:
+        """Let the quick path find `recipient` under the name it holds."""
+        self._routes_of[recipient.name.key] = [recipient.name.shown]
+        self.routes[recipient.name.shown] = recipient
+
+    def note_writing(self, written: bytes, name: Name) -> None:
+        """Let the quick path find whom it finds already under another writing of the name."""
+        routes = self._routes_of.get(name.key)
+        if routes and len(routes) < _MAX_ROUTES_PER_NAME and written not in routes:
+            self.routes[written] = self.routes[routes[0]]
             routes.append(written)
-            self.routes[written] = recipient
 
     def drop_routes(self, name: Name) -> None:
         """Hide who holds a name from the quick path."""

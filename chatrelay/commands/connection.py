@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.errors import UnknownCommand
+from chatrelay.naming import claim
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -35,7 +36,7 @@ def _help(_session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
 def _name(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) not in (1, 2):
         raise wrong_form("/name NEW")
-    session.claim(words[0], words[1] if len(words) > 1 else None, ref)
+    claim(session, words[0], words[1] if len(words) > 1 else None, ref)
     return ()
 
 
