@@ -70,13 +70,20 @@ class Gate:
         """Whether anything holds it."""
         return bool(self._holders)
 
-    def hold(self, holder: Hashable) -> None:
-        """Stop reading until `holder` releases; holding twice is holding once."""
+    def hold(self, holder: Hashable) -> bool:
+        """
+        Stop reading until `holder` releases.
+
+        :returns: whether it did not hold already; holding twice is holding once.
+        """
         if self._holders is None:
             self._holders = set()
+        if holder in self._holders:
+            return False
         if not self._holders:
             self._connection.pause_reading()
         self._holders.add(holder)
+        return True
 
     def release(self, holder: Hashable) -> None:
         """Take back a hold; without any the connection is read again."""

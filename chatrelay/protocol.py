@@ -305,7 +305,7 @@ class RelayFactory(Factory):
         self.is_stopping = False
         self._clock = clock
         self._connections: set[RelayProtocol] = set()
-        self._ticker = LoopingCall(self.relay.tick)
+        self._ticker = LoopingCall(self._tick)
         self._ticker.clock = clock
         self._all_gone: Deferred[None] | None = None
 
@@ -361,6 +361,13 @@ class RelayFactory(Factory):
             self._all_gone = None
             all_gone.callback(None)
         return all_gone
+
+    def _tick(self) -> None:
+        try:
+            self.relay.tick()
+        except Exception:
+            # Raised out of here it would be the last tick.
+            _log.failure("what is due once a second failed")
 
     def _stop_ticker_if_idle(self) -> None:
         if self._ticker.running and not self.numPorts and not self._connections:

@@ -36,6 +36,15 @@ _log = Logger(namespace="chatrelay")
 _OTHER_FILES = 64
 
 
+class CannotStart(SystemExit, Exception):
+    """
+    Ends twistd with one line and status 1.
+
+    twistd cleans up (its pid file), and tells who started it as a daemon, only after an
+    ``Exception``; only a ``SystemExit`` ends it without a traceback.
+    """
+
+
 class RelayService(Service):
     """
     A relay with its ports and bots, started and stopped as one.
@@ -71,12 +80,17 @@ class RelayService(Service):
         """
         Listen, while twistd still may on ports that need privileges.
 
-        :raises SystemExit: one of the ports can not be had; with one line that says why.
+        :raises CannotStart: one of the ports can not be had; with one line that says why.
         """
         super().privilegedStartService()
         for listener in self._listeners:
             listening = maybeDeferred(listener.endpoint.listen, self.factory)
-            listening.addCallbacks(self._listens, self._does_not_listen, errbackArgs=(listener,))
+            listening.addCallback(self._listens)
+            # Raised here and not by an errback: a Deferred keeps what its callbacks raise.
+            failures: list[Failure] = []
+            listening.addErrback(failures.append)
+            for failure in failures:
+                self._does_not_listen(failure, listener)
         if self.ports and all(map(is_loopback, self.ports)):
             _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
 
@@ -113,7 +127,10 @@ class RelayService(Service):
         if listener.is_optional and is_missing_address(failure):
             _log.info("this machine has no IPv6 loopback; IPv4 alone is used")
             return
-        raise SystemExit(f"chatrelay: {explain(listener, failure)}")
+        for port in self.ports:
+            # Leave no Unix socket behind; the reactor will not run to wait for it.
+            port.stopListening()
+        raise CannotStart(f"chatrelay: {explain(listener, failure)}")
 
     def _raise_file_limit(self) -> None:
         limits = self.factory.relay.limits

@@ -342,8 +342,7 @@ class Session(Receiver):
             return True
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             self.relay.flow.over_mark(self.outbox, self.gate)
-        if self.relay.seconds() >= self._turn_ends_s:
-            self.gate.hold(Reason.TURN)
+        if self.relay.seconds() >= self._turn_ends_s and self.gate.hold(Reason.TURN):
             self.connection.next_turn(self.gate)
         return self.gate.held
 
