@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 from typing import Any, NamedTuple
 
 from twisted.internet.endpoints import (
@@ -95,7 +96,8 @@ def describe(port: IListeningPort) -> str:
     address: Any = port.getHost()
     host = getattr(address, "host", None)
     if host is None:
-        return f"the Unix socket {getattr(address, 'name', address)}"
+        path = getattr(address, "name", None)
+        return f"the Unix socket {os.fsdecode(path)}" if path else str(address)
     if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         return f"{host} port {address.port}, for this machine only"
     return f"{host} port {address.port}"

@@ -46,12 +46,14 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
 )
 
 
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
+def _whole_number(option: str, least: int, most: int) -> Callable[[str], int]:
     def coerce(written: str) -> int:
         # What a person wrote, or the default.
         if str(written).isdecimal() and least <= int(written) <= most:
             return int(written)
-        raise ValueError(f"{written!a} is not a whole number from {least} to {most}")
+        raise usage.UsageError(
+            f"--{option} {written!a}: it takes a whole number from {least} to {most}"
+        )
 
     return coerce
 
@@ -75,7 +77,7 @@ class Options(usage.Options):
         ["verbose", "v", "Log every message that is relayed."],
     ]
     optParameters = [  # noqa: N815 - Twisted's name
-        [option, None, int(getattr(Limits, field)), purpose, _whole_number(least, most)]
+        [option, None, int(getattr(Limits, field)), purpose, _whole_number(option, least, most)]
         for option, field, least, most, purpose in _BOUNDS
     ]
     limits: Limits

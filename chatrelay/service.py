@@ -127,9 +127,6 @@ class RelayService(Service):
         if listener.is_optional and is_missing_address(failure):
             _log.info("this machine has no IPv6 loopback; IPv4 alone is used")
             return
-        for port in self.ports:
-            # Leave no Unix socket behind; the reactor will not run to wait for it.
-            port.stopListening()
         raise CannotStart(f"chatrelay: {explain(listener, failure)}")
 
     def _raise_file_limit(self) -> None:
