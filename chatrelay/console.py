@@ -68,8 +68,10 @@ class Console:
         self._departures = RateBound(limits.max_console_lines_per_s)
         self._refusals = RateBound(limits.max_console_lines_per_s)
         self._bot_lines = RateBound(limits.max_console_lines_per_s)
-        self._max_undelivered_per_s = limits.max_undelivered_lines_per_s
-        self._undelivered: dict[bytes, RateBound] = {}
+        self._undelivered = RateBound(limits.max_console_lines_per_s)
+        self._summaries = RateBound(limits.max_console_lines_per_s)
+        self._max_undelivered_per_sender = limits.max_undelivered_lines_per_s
+        self._undelivered_of: dict[bytes, RateBound] = {}
 
     def arrived(self, name: bytes, peer: Peer, client_count: int) -> None:
         """A client has its name."""
@@ -110,10 +112,10 @@ class Console:
 
     def undelivered(self, sender: bytes, target: bytes, text: bytes, refusal: Refusal) -> None:
         """A message could not be delivered."""
-        bound = self._undelivered.get(sender)
+        bound = self._undelivered_of.get(sender)
         if bound is None:
-            bound = self._undelivered[sender] = RateBound(self._max_undelivered_per_s)
-        if bound.admits():
+            bound = self._undelivered_of[sender] = RateBound(self._max_undelivered_per_sender)
+        if bound.admits() and self._undelivered.admits():
             _log.info(
                 "not delivered, {code}: {sender} to {target}: {text}",
                 code=refusal.code,
@@ -144,22 +146,24 @@ class Console:
 
     def tick(self) -> None:
         """Once a second: say how much was left out, and let as much through again."""
+        for sender in list(self._undelivered_of):
+            self._undelivered_summary(sender)
         for what, bound in (
             ("arrivals", self._arrivals),
             ("departures", self._departures),
             ("closed connections", self._refusals),
             ("messages to bots", self._bot_lines),
+            ("messages not delivered", self._undelivered),
+            ("senders of messages not delivered", self._summaries),
         ):
             suppressed = bound.tick()
             if suppressed:
                 _log.info("… and {count} more {what}", count=suppressed, what=what)
-        for sender in list(self._undelivered):
-            self._undelivered_summary(sender)
 
     def _undelivered_summary(self, sender: bytes) -> None:
-        bound = self._undelivered.pop(sender, None)
+        bound = self._undelivered_of.pop(sender, None)
         suppressed = bound.tick() if bound is not None else 0
-        if suppressed:
+        if suppressed and self._summaries.admits():
             _log.info(
                 "… and {count} more messages of {sender} not delivered",
                 count=suppressed,
