@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -137,6 +137,8 @@ class BotParticipant:
             self._report(Failure())
 
     def _report(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is not None:
+            return  # Only the bot itself cancels what it waits for.
         now_s = self._seconds()
         if now_s < self._next_report_s:
             self._unreported += 1
