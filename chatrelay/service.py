@@ -36,7 +36,7 @@ _log = Logger(namespace="chatrelay")
 _OTHER_FILES = 64
 
 
-class CannotStart(SystemExit, Exception):
+class StartError(SystemExit, Exception):
     """
     Ends twistd with one line and status 1.
 
@@ -80,7 +80,7 @@ class RelayService(Service):
         """
         Listen, while twistd still may on ports that need privileges.
 
-        :raises CannotStart: one of the ports can not be had; with one line that says why.
+        :raises StartError: one of the ports can not be had; with one line that says why.
         """
         super().privilegedStartService()
         for listener in self._listeners:
@@ -127,7 +127,7 @@ class RelayService(Service):
         if listener.is_optional and is_missing_address(failure):
             _log.info("this machine has no IPv6 loopback; IPv4 alone is used")
             return
-        raise CannotStart(f"chatrelay: {explain(listener, failure)}")
+        raise StartError(f"chatrelay: {explain(listener, failure)}")
 
     def _raise_file_limit(self) -> None:
         limits = self.factory.relay.limits
