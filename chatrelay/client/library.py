@@ -49,10 +49,23 @@ class Client:
         side ended it with `close` or ``/quit``.
     """
 
-    def __init__(self, clock: IReactorTime, *, receiving: bool = True) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        receiving: bool = True,
+        on_arrival: Callable[[Event], None] | None = None,
+    ) -> None:
+        """
+        Use `connect`, unless events are to be seen before they are iterated over.
+
+        :param on_arrival: called with everything unasked when it arrives, whatever is
+            still unread before it.
+        """
         self.lost: Disconnected | None = None
         self._clock = clock
         self._receiving = receiving
+        self._on_arrival = on_arrival or (lambda _: None)
         self._connection: ClientProtocol | None = None
         self._answers = Answers(token_hex(6).encode("ascii") + b"-")
         self._failing: dict[int, Deferred[Any]] = {}
@@ -260,6 +273,7 @@ class Client:
             event = core.parse_line(line)
             if self._answers.take(event) or self._serve(event):
                 continue
+            self._on_arrival(event)
             if self._readers:
                 self._readers.popleft().callback(event)
             elif self._receiving:
