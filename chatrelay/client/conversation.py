@@ -142,8 +142,8 @@ class Conversation:
         if client is None:
             self.tell(f"There is no connection now; not sent: {quoted}")
             return
-        is_plain = choice is not None and typed.chooses is None and typed.targets == (choice.name,)
-        if is_plain and not (choice and choice.here):
+        is_plain = typed.chooses is None and choice is not None and typed.targets == (choice.name,)
+        if is_plain and choice is not None and not choice.here:
             left = display.harmless(typed.targets[0])
             self.tell(f"Plain lines do not go to {left} any more; not sent: {quoted}")
             return
@@ -173,8 +173,8 @@ class Conversation:
         if isinstance(refusal, UnknownName):
             named = refusal.context[0].decode("utf-8", "replace") if refusal.context else target
             self.tell(f"{named} is not here: not delivered: {quoted}")
-            if self.target is not None and same_name(self.target, named):
-                self._choose(None)
+            for choice in [one for one in self._followed if same_name(one.name, named)]:
+                self._gone(choice)
         else:
             self.tell(f"{refusal.sentence} Not delivered: {quoted}")
 
