@@ -1,0 +1,1 @@
+"""Tests with real processes and sockets, as a user starts and reaches them."""

@@ -1,0 +1,345 @@
+"""
+A relay started as a user starts it, and clients on plain blocking sockets.
+
+Everything waits on conditions, with a deadline that only a hang reaches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+DEADLINE_S = 60.0
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+_LISTENS = re.compile(r"chatrelay listens on (\S+) port (\d+)")
+# What twistd writes before each line: when, and which part of it speaks.
+_LOG_PREFIX = re.compile(r"^\S+ \[[^]]*\] ")
+
+Address = tuple[str, int] | str
+"""A host and a port, or the path of a Unix socket."""
+
+
+def twistd_command(*options: str) -> list[str]:
+    """The command line of ``twistd -n chatrelay`` in this Python's environment."""
+    twistd = Path(sys.executable).with_name("twistd")
+    if twistd.exists():
+        program = [sys.executable, str(twistd)]
+    else:
+        program = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+    return [*program, "-n", "--pidfile=", "chatrelay", *options]
+
+
+def environment() -> dict[str, str]:
+    """An environment in which the checkout can be imported."""
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def eventually(what: str, condition: Callable[[], bool]) -> None:
+    """Wait for something that nothing announces."""
+    ends_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > ends_s:
+            raise AssertionError(f"never came true: {what}")
+        select.select([], [], [], 0.01)
+
+
+class RelayProcess:
+    """
+    A running ``twistd -n chatrelay``.
+
+    :ivar pid: of the process.
+    :ivar directory: what it runs in; removed at the end.
+    """
+
+    def __init__(self, *options: str) -> None:
+        """
+        Start it.
+
+        :param options: of ``twistd chatrelay``; with no ``--port`` among them it listens
+            on a free one of 127.0.0.1.
+        """
+        if "--port" not in options:
+            options = ("--port", "tcp:0:interface=127.0.0.1", *options)
+        self.directory = tempfile.mkdtemp(prefix="chatrelay-test-")
+        self._process = subprocess.Popen(
+            twistd_command(*options),
+            cwd=self.directory,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.pid = self._process.pid
+        self._changed = threading.Condition()
+        self._output = b""
+        self._has_ended = False
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """Everything it has written."""
+        with self._changed:
+            return self._output.decode("utf-8")
+
+    def log(self) -> list[str]:
+        """What it has logged, line by line, without times."""
+        return [_LOG_PREFIX.sub("", line) for line in self.output.splitlines()]
+
+    def wait_for_log(self, pattern: str) -> re.Match[str]:
+        """
+        Wait until its output matches.
+
+        :param pattern: a regular expression, searched for in the log without its times.
+        """
+        found: list[re.Match[str]] = []
+
+        def is_there() -> bool:
+            # A line that is still being written may not be matched in parts.
+            log = "\n".join(self.log()[: self._output.count(b"\n")])
+            match = re.search(pattern, log, re.MULTILINE)
+            if match:
+                found.append(match)
+            return bool(match) or self._has_ended
+
+        with self._changed:
+            self._changed.wait_for(is_there, DEADLINE_S)
+        if not found:
+            raise AssertionError(f"no {pattern!r} in the log:\n{self.output}")
+        return found[0]
+
+    def ports(self, count: int = 1) -> list[tuple[str, int]]:
+        """
+        Where it listens, in the order it said so.
+
+        :param count: of TCP ports; wait until it said so many.
+        """
+        self.wait_for_log(r"(?:.*\n)*?".join([_LISTENS.pattern] * count))
+        return [(host, int(port)) for host, port in _LISTENS.findall(self.output)]
+
+    def address(self) -> tuple[str, int]:
+        """The first place it listens at."""
+        return self.ports()[0]
+
+    def memory_bytes(self, field: str = "VmRSS") -> int:
+        """
+        What it occupies.
+
+        :param field: ``VmRSS`` for now, ``VmHWM`` for the most it ever was.
+        """
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        match = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+        assert match is not None
+        return int(match[1]) * 1024
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit status."""
+        status = self._process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        return status
+
+    def end(self) -> None:
+        """End it, whatever state it is in, and remove its directory."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while True:
+            data = os.read(descriptor, 65536)
+            with self._changed:
+                self._output += data
+                self._has_ended = not data
+                self._changed.notify_all()
+            if not data:
+                return
+
+
+class Client:
+    """A client without any knowledge of the protocol: lines in, lines out."""
+
+    def __init__(
+        self,
+        address: Address,
+        name: str | None = None,
+        *,
+        receive_buffer_bytes: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        """
+        Connect.
+
+        :param name: what to be called; wait for the welcome.
+        :param receive_buffer_bytes: how much the kernel takes for one that does not read.
+        :param source: the address to come from.
+        """
+        if isinstance(address, str):
+            self.socket = socket.socket(socket.AF_UNIX)
+        else:
+            self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        if receive_buffer_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if source is not None:
+            self.socket.bind((source, 0))
+        self.socket.settimeout(DEADLINE_S)
+        self.socket.connect(address)
+        self._received = b""
+        if name is not None:
+            self.send(name)
+            self.expect("!welcome ")
+
+    @property
+    def port(self) -> int:
+        """The port it comes from."""
+        port: int = self.socket.getsockname()[1]
+        return port
+
+    def send(self, *lines: str) -> None:
+        """Send lines."""
+        self.send_bytes("".join(f"{line}\n" for line in lines).encode())
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.socket.sendall(data)
+
+    def line(self) -> str:
+        """
+        Wait for the next line.
+
+        :raises EOFError: the relay has closed the connection.
+        """
+        while b"\n" not in self._received:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError(f"closed after {self._received!r}")
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        return line.decode().removesuffix("\r")
+
+    def lines(self, count: int) -> list[str]:
+        """Wait for several lines."""
+        return [self.line() for _ in range(count)]
+
+    def expect(self, beginning: str) -> str:
+        """Skip lines up to one that begins like this, and return it."""
+        while True:
+            line = self.line()
+            if line.startswith(beginning):
+                return line
+
+    def expect_bytes(self, size: int) -> int:
+        """Read this many bytes or a little more and forget them; return how many they were."""
+        taken = len(self._received)
+        self._received = b""
+        while taken < size:
+            data = self.socket.recv(1 << 20)
+            if not data:
+                raise EOFError(f"closed after {taken} of {size} bytes")
+            taken += len(data)
+        return taken
+
+    def rest(self) -> list[str]:
+        """Read to the end of the connection; a reset is an end, too."""
+        lines = []
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:
+                lines.append(self.line())
+        return lines
+
+    def ping(self) -> float:
+        """Wait until everything sent before is served; return the seconds that took."""
+        began_s = time.perf_counter()
+        self.send("/ping now")
+        self.expect("!pong now")
+        return time.perf_counter() - began_s
+
+    def end_input(self) -> None:
+        """Say that nothing more will be sent."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End the connection the rude way."""
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        )
+        self.socket.close()
+
+    def close(self) -> None:
+        """End the connection; more than once is once."""
+        self.socket.close()
+
+
+class RelayTestCase(SynchronousTestCase):
+    """A test with relays and clients, which end with it."""
+
+    def relay(self, *options: str) -> RelayProcess:
+        """Start a relay."""
+        relay = RelayProcess(*options)
+        self.addCleanup(self._end, relay)
+        return relay
+
+    def connect(
+        self,
+        address: Address,
+        name: str | None = None,
+        *,
+        receive_buffer_bytes: int | None = None,
+        source: str | None = None,
+    ) -> Client:
+        """Connect a client; the parameters are those of `Client`."""
+        client = Client(address, name, receive_buffer_bytes=receive_buffer_bytes, source=source)
+        self.addCleanup(client.close)
+        return client
+
+    def allow_files(self, count: int) -> None:
+        """Let this process, and those it starts, open so many; skip the test if it may not."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < count:
+            if hard != resource.RLIM_INFINITY and hard < count:
+                self.skipTest(f"this test opens {count} files; this machine allows {hard}")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+
+    def _end(self, relay: RelayProcess) -> None:
+        relay.end()
+        # Whatever the test looked at: nothing it did may have raised in the relay.
+        for sign in ("Traceback", "Unhandled error", "#critical"):
+            self.assertNotIn(sign, relay.output)
+
+
+def run_twistd(options: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start ``twistd -n chatrelay`` for one that is expected to end by itself."""
+    return subprocess.Popen(
+        twistd_command(*options),
+        cwd=tempfile.gettempdir(),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
