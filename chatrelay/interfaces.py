@@ -40,8 +40,13 @@ class Recipient(Protocol):
 class RunRecipient(Recipient, Protocol):
     """A recipient that takes what one sender wrote to it in one run at once."""
 
-    def deliver_run(self, sender: Recipient, texts: list[bytes]) -> None:
-        """Hand over messages in their order, as `deliver` would one after the other."""
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
+        """
+        Hand over messages in their order, as `deliver` would one after the other.
+
+        :param lines: ``%SENDER%TEXT`` each, LF after each.
+        :param count: how many.
+        """
 
 
 class IBot(Interface):

@@ -1,10 +1,9 @@
 """
 The incomplete input of one client: from bytes as they arrive to lines and runs of lines.
 
-A run is a stretch of clean lines that begin with ``%``, so that one pass can serve
-them all; everything else is handed over line by line.  What is kept is bounded by
-one read and one line, and no byte of an over-long line is looked at twice
-(docs/protocol.rst, *Lines*).
+A stretch of clean lines that begin with ``%`` is handed over as a run, which one pass can
+serve; everything else goes line by line.  What is kept is bounded by one read and one
+line, and no byte of an over-long line is looked at twice (docs/protocol.rst, *Lines*).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from chatrelay.runs import Run
 from chatrelay.wire import MAX_TAGS_BYTES, is_clean
 
 # The end of a line that is not followed by one that begins with "%".
@@ -30,10 +30,6 @@ class Overlong(NamedTuple):
 
     head: bytes
     end: bytes
-
-
-Run = list[bytes]
-"""Clean lines that begin with ``%``, each without it."""
 
 
 class LineBuffer:
@@ -121,23 +117,14 @@ class LineBuffer:
         self._block, self._position, self._singly_until = b"", 0, 0
 
     def _take_run(self) -> Run | None:
-        block, start = self._block, self._position
-        # Two counts find that there is no odd line, the usual case; a search for
-        # it costs more, but goes on from where the last one ended.
-        if start == 0 and block.count(b"\n%") + 1 == block.count(b"\n"):
-            stretch = block
-        else:
-            match = _RUN_END.search(block, start)
-            stretch = block[start : match.end() if match else len(block)]
-        pieces = stretch[1:-1].split(b"\n%")
-        # The pieces lack the "%": one of the greatest length is a byte too long.
-        if not is_clean(stretch) or (
-            len(stretch) > self._max_line_bytes and max(map(len, pieces)) >= self._max_line_bytes
-        ):
-            self._singly_until = start + len(stretch)
+        match = _RUN_END.search(self._block, self._position)
+        end = match.end() if match else len(self._block)
+        stretch = self._block[self._position : end]
+        if not is_clean(stretch) or _has_longer_line(stretch, self._max_line_bytes):
+            self._singly_until = end
             return None
-        self._position += len(stretch)
-        return pieces
+        self._position = end
+        return Run(stretch)
 
     def _take_line(self) -> bytes | Overlong:
         end = self._block.index(b"\n", self._position)
@@ -172,3 +159,15 @@ class LineBuffer:
 
 def _overlong(line: bytes) -> Overlong:
     return Overlong(line[: MAX_TAGS_BYTES + 1], line[-_KEPT_END_BYTES:])
+
+
+def _has_longer_line(stretch: bytes, max_line_bytes: int) -> bool:
+    if len(stretch) <= max_line_bytes:
+        return False
+    # A line that is too long fills a whole window of half that size: where each has an
+    # end of line, nothing more has to be measured.
+    window = max(1, max_line_bytes // 2)
+    for start in range(0, len(stretch) - window, window):
+        if stretch.find(b"\n", start, start + window) < 0:
+            return max(map(len, stretch.split(b"\n"))) > max_line_bytes
+    return False

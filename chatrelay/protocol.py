@@ -29,10 +29,11 @@ from zope.interface import implementer
 from chatrelay.console import Peer
 from chatrelay.errors import TooManyClients
 from chatrelay.flow import Gate, Reason
-from chatrelay.lines import LineBuffer, Overlong, Run
+from chatrelay.lines import LineBuffer, Overlong
 from chatrelay.outbox import Outbox
 from chatrelay.registry import Registry
 from chatrelay.relay import Relay
+from chatrelay.runs import Run
 from chatrelay.session import Session, State
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
@@ -200,15 +201,11 @@ class RelayProtocol(LineReceiver):
             self._serve_run(session, part)
 
     def _serve_run(self, session: Session, run: Run) -> None:
-        served = 0
-        while True:
-            served = session.run_received(run, served)
-            if served == len(run) or self.paused or session.state is State.CLOSED:
-                break
-            self.lineReceived(b"%" + run[served])
-            served += 1
-        if served < len(run):
-            self._lines.give_back(run[served:])
+        while not run.is_empty and not self.paused and session.state is not State.CLOSED:
+            if not session.run_received(run):
+                self.lineReceived(run.take_line())
+        if not run.is_empty:
+            self._lines.give_back(run)
 
     def _resume_work(self) -> None:
         self._has_work_waiting = False

@@ -81,14 +81,18 @@ class Receiver:
             line = self._stamp() + line
         self.outbox.write(line)
         self.messages_out += 1
-        self._delivered(sender, [text])
+        self._hold_if_over(sender)
+        self.relay.console.relayed(sender.name.shown, self.name.shown, text)
 
-    def deliver_run(self, sender: Recipient, texts: list[bytes]) -> None:
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
         """Write what one sender wrote to it in one run; not for a client with stamps."""
-        prefix = b"%" + sender.name.shown + b"%"
-        self.outbox.write(b"".join((prefix, (self.eol + prefix).join(texts), self.eol)))
-        self.messages_out += len(texts)
-        self._delivered(sender, texts)
+        self.outbox.write(lines if self.eol == b"\n" else lines.replace(b"\n", self.eol))
+        self.messages_out += count
+        self._hold_if_over(sender)
+        if self.relay.console.verbose:
+            for line in lines.splitlines():
+                text = line[len(sender.name.shown) + 2 :]
+                self.relay.console.relayed(sender.name.shown, self.name.shown, text)
 
     def presence_changed(self, written: bytes, online: bool) -> None:
         """Tell of a watched name that came or went."""
@@ -116,13 +120,10 @@ class Receiver:
             tags[b"time"] = self.relay.timestamp()
         return wire.with_tags(tags, b"")
 
-    def _delivered(self, sender: Recipient, texts: list[bytes]) -> None:
+    def _hold_if_over(self, sender: Recipient) -> None:
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             gate = sender.gate if isinstance(sender, Receiver) else None
             self.relay.flow.over_mark(self.outbox, gate)
-        if self.relay.console.verbose:
-            for text in texts:
-                self.relay.console.relayed(sender.name.shown, self.name.shown, text)
 
     def renew_routes(self) -> None:
         """Be found by the quick path, or not, by what its caps are now."""

@@ -27,13 +27,14 @@ from chatrelay.errors import (
     UnknownCommand,
 )
 from chatrelay.flow import Backlog, Gate, Readable, Reason
-from chatrelay.lines import Overlong, Run
+from chatrelay.lines import Overlong
 from chatrelay.liveness import Due, Silence
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.receiver import Receiver
 from chatrelay.refs import AcceptedRefs
 from chatrelay.relay import Relay
+from chatrelay.runs import Run
 from chatrelay.sending import send
 
 # A long answer looks this often whether it should wait.
@@ -117,21 +118,21 @@ class Session(Receiver):
             self.heard_s = now_s
             self.bytes_in += received_bytes
 
-    def run_received(self, run: Run, start: int) -> int:
+    def run_received(self, run: Run) -> int:
         """
         Serve plain messages as far as the quick path goes.
 
-        :param start: the first one to serve.
-        :returns: the first one that needs a closer look, which is for `line_received`.
+        :returns: how many; with none, the first line of the run is for `line_received`.
         """
-        if self.state is not State.NAMED:
-            return start
+        if self._name is None or self.state is State.CLOSED:
+            return 0
+        served = 0
         routes = self.relay.registry.routes
-        groups, handled = wire.group_by_target(run, start, routes)
-        for target, texts in groups.items():
-            routes[target].deliver_run(self, texts)
-        self.messages_in += handled - start
-        return handled
+        for target, (lines, count) in run.cut(b"%" + self._name.shown + b"%", routes).items():
+            routes[target].deliver_run(self, lines, count)
+            served += count
+        self.messages_in += served
+        return served
 
     def line_received(self, line: bytes) -> None:
         """Serve one line, without its end, that the quick path does not."""

@@ -9,7 +9,7 @@ Nothing here knows a client or a socket.  The reading functions raise the
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from chatrelay.errors import (
@@ -175,34 +175,6 @@ def parse_command(line: bytes) -> Command:
     """Read ``/VERB [ARGUMENT…]``, a line that begins with ``/``, its tags taken off."""
     verb, *arguments = line[1:].split(b" ")
     return Command(verb.lower(), [argument for argument in arguments if argument])
-
-
-def group_by_target(
-    pieces: list[bytes], start: int, routes: Container[bytes]
-) -> tuple[dict[bytes, list[bytes]], int]:
-    """
-    Cut a run of plain messages into the texts for each target: the quick path.
-
-    :param pieces: clean lines, each without the ``%`` it began with.
-    :param start: the first of them to look at.
-    :param routes: the targets, as written, that the quick path can serve.
-    :returns: the texts of each target in order, and the index of the first piece
-        that needs a closer look: another target, no second ``%``, no text.
-    """
-    groups: dict[bytes, list[bytes]] = {}
-    handled = start
-    for piece in pieces[start:] if start else pieces:
-        target, _, text = piece.partition(b"%")
-        if not text:
-            break
-        try:
-            groups[target].append(text)
-        except KeyError:
-            if target not in routes:
-                break
-            groups[target] = [text]
-        handled += 1
-    return groups, handled
 
 
 def error_line(refusal: Refusal) -> bytes:

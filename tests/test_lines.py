@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.lines import LineBuffer, Overlong
+from chatrelay.runs import Run
 from chatrelay.wire import MAX_TAGS_BYTES, is_clean
 
 MAX_LINE_BYTES = 24
@@ -16,10 +17,18 @@ KEPT_END_BYTES = 32
 Taken = list[bytes] | bytes | Overlong
 
 
+def lines_of_run(run: Run) -> list[bytes]:
+    lines = []
+    while not run.is_empty:
+        lines.append(run.take_line())
+    return lines
+
+
 def take_all(buffer: LineBuffer) -> list[Taken]:
+    """What there is, a run as the list of its lines."""
     taken: list[Taken] = []
     while (part := buffer.take()) is not None:
-        taken.append(part)
+        taken.append(lines_of_run(part) if isinstance(part, Run) else part)
     return taken
 
 
@@ -28,7 +37,7 @@ def flat(taken: list[Taken]) -> list[bytes | Overlong]:
     lines: list[bytes | Overlong] = []
     for part in taken:
         if isinstance(part, list):
-            lines += [b"%" + piece for piece in part]
+            lines += part
         else:
             lines.append(part)
     return lines
@@ -129,10 +138,11 @@ class CutProperties(SynchronousTestCase):
         for part in take_all(buffer):
             if isinstance(part, list):
                 self.assertTrue(part)
-                for piece in part:
-                    self.assertTrue(is_clean(piece))
-                    self.assertNotIn(b"\n", piece)
-                    self.assertLess(len(piece), MAX_LINE_BYTES)
+                for line in part:
+                    self.assertTrue(line.startswith(b"%"))
+                    self.assertTrue(is_clean(line))
+                    self.assertNotIn(b"\n", line)
+                    self.assertLessEqual(len(line), MAX_LINE_BYTES)
 
     @given(STREAMS, PLACES)
     @example(b"y" * 30 + b"\r\n", [31])
@@ -159,10 +169,13 @@ class CutProperties(SynchronousTestCase):
             buffer.append(piece)
             # Held once for each read: what was not served must come first, once.
             part = buffer.take()
-            if isinstance(part, list) and len(part) > keep:
-                buffer.give_back(part[keep:])
-                part = part[:keep]
-            if part is not None:
+            if isinstance(part, Run):
+                while keep and not part.is_empty:
+                    taken.append(part.take_line())
+                    keep -= 1
+                if not part.is_empty:
+                    buffer.give_back(part)
+            elif part is not None:
                 taken.append(part)
         self.assertEqual(shape(flat(taken + take_all(buffer))), shape(reference(stream)))
 
@@ -180,16 +193,19 @@ class LineTests(SynchronousTestCase):
             (b"m\re\n", [b"m\re"]),
             (b"\n", [b""]),
             (b"\r\n", [b""]),
-            (b"me\n%a%x\n%b%y\n", [b"me", [b"a%x", b"b%y"]]),
-            (b"%a%x\r\n%b%y\r\n", [[b"a%x", b"b%y"]]),
-            (b"%a%x\r\n%b%y\n", [[b"a%x", b"b%y"]]),
-            (b"%a%x\n/who\n%b%y\n", [[b"a%x"], b"/who", [b"b%y"]]),
-            (b"%a%x\n\n%b%y\n", [[b"a%x"], b"", [b"b%y"]]),
-            (b"%a%x\n%b\xff\n%c%z\n/who\n%d%w\n", [b"%a%x", b"%b\xff", b"%c%z", b"/who", [b"d%w"]]),
+            (b"me\n%a%x\n%b%y\n", [b"me", [b"%a%x", b"%b%y"]]),
+            (b"%a%x\r\n%b%y\r\n", [[b"%a%x", b"%b%y"]]),
+            (b"%a%x\r\n%b%y\n", [[b"%a%x", b"%b%y"]]),
+            (b"%a%x\n/who\n%b%y\n", [[b"%a%x"], b"/who", [b"%b%y"]]),
+            (b"%a%x\n\n%b%y\n", [[b"%a%x"], b"", [b"%b%y"]]),
+            (
+                b"%a%x\n%b\xff\n%c%z\n/who\n%d%w\n",
+                [b"%a%x", b"%b\xff", b"%c%z", b"/who", [b"%d%w"]],
+            ),
             (b"%a%x\n%b%\x1b\n", [b"%a%x", b"%b%\x1b"]),
             (b"%a%x\r\ry\n", [b"%a%x\r\ry"]),
-            (b"%\n%%\n", [[b"", b"%"]]),
-            (b"%a%x\n%b%unfinished", [[b"a%x"]]),
+            (b"%\n%%\n", [[b"%", b"%%"]]),
+            (b"%a%x\n%b%unfinished", [[b"%a%x"]]),
         ]:
             buffer = LineBuffer(MAX_LINE_BYTES)
             buffer.append(stream)
@@ -250,7 +266,7 @@ class LineTests(SynchronousTestCase):
             buffer = LineBuffer(MAX_LINE_BYTES)
             buffer.append(stream)
             buffer.take()
-            buffer.give_back([b"d%e"])
+            buffer.give_back(Run(b"%d%e\n"))
             buffer.clear()
             self.assertIsNone(buffer.take())
             buffer.append(b"me\n")

@@ -24,7 +24,6 @@ from chatrelay.wire import (
     check_room,
     check_text,
     error_line,
-    group_by_target,
     is_clean,
     is_other_protocol,
     is_room,
@@ -328,45 +327,6 @@ class OtherProtocolTests(SynchronousTestCase):
     def test_clients(self) -> None:
         for line in [b"carol", b"HTTP", b"HTTP/1.1", b"GET / HTTP/1.1 x", b"GET / HTTP/", b""]:
             self.assertFalse(is_other_protocol(line), line)
-
-
-class GroupTests(SynchronousTestCase):
-    """The quick path: a run's texts for each target."""
-
-    ROUTES = frozenset({b"bob", b"dave"})
-
-    def test_cut(self) -> None:
-        for pieces, start, groups, handled in [
-            ([], 0, {}, 0),
-            ([b"bob%a"], 0, {b"bob": [b"a"]}, 1),
-            ([b"bob%a", b"dave%b", b"bob%c"], 0, {b"bob": [b"a", b"c"], b"dave": [b"b"]}, 3),
-            ([b"bob%a", b"dave%b", b"bob%c"], 1, {b"dave": [b"b"], b"bob": [b"c"]}, 3),
-            ([b"bob%a", b"eve%b", b"bob%c"], 0, {b"bob": [b"a"]}, 1),
-            ([b"eve%b"], 0, {}, 0),
-            ([b"bob%a", b"bob%"], 0, {b"bob": [b"a"]}, 1),
-            ([b"bob%a", b"bob"], 0, {b"bob": [b"a"]}, 1),
-            ([b"bob%a", b"%a"], 0, {b"bob": [b"a"]}, 1),
-            ([b"bob%a", b"bob,dave%a"], 0, {b"bob": [b"a"]}, 1),
-            ([b"BOB%a"], 0, {}, 0),
-            ([b"bob%%", b"bob%a%b"], 0, {b"bob": [b"%", b"a%b"]}, 2),
-            ([b"bob%a"], 1, {}, 1),
-        ]:
-            self.assertEqual(group_by_target(pieces, start, self.ROUTES), (groups, handled), pieces)
-
-    @given(
-        st.lists(st.from_regex(rb"(bob|dave|eve|bob,dave|)(%[a%]{0,3})?", fullmatch=True)),
-        st.integers(0, 3),
-    )
-    def test_it_agrees_with_the_grammar(self, pieces: list[bytes], start: int) -> None:
-        start = min(start, len(pieces))
-        groups, handled = group_by_target(pieces, start, self.ROUTES)
-        expected: dict[bytes, list[bytes]] = {}
-        for piece in pieces[start:handled]:
-            message = parse_message(b"%" + piece, MAX_TARGETS)
-            expected.setdefault(message.targets[0], []).append(message.text)
-        self.assertEqual(groups, expected)
-        if handled < len(pieces):
-            self.assertEqual(group_by_target(pieces, handled, self.ROUTES), ({}, handled))
 
 
 class ErrorLineTests(SynchronousTestCase):

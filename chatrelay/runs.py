@@ -1,0 +1,113 @@
+"""
+The quick path: a run of plain messages, cut into what each recipient is written.
+
+A run is a stretch of clean lines that begin with ``%``.  The usual one, in which every
+line is ``%NAME%TEXT`` with a name that is here and a text without ``%``, costs one split
+and one loop; any other is cut line by line, up to the first that is no plain message.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container
+
+Cut = dict[bytes, tuple[bytes, int]]
+"""
+By target as written: the lines it is written, in order, LF after each, and how many.
+"""
+
+
+class Run:
+    """Clean lines that begin with ``%`` and are not longer than a line may be."""
+
+    __slots__ = ("_next", "_pieces", "_stretch")
+
+    def __init__(self, stretch: bytes) -> None:
+        """
+        Begin with the first line.
+
+        :param stretch: the lines, LF after each.
+        """
+        self._stretch = stretch
+        self._pieces: list[bytes] | None = None
+        self._next = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every line was taken."""
+        return not self._stretch
+
+    def cut(self, prefix: bytes, routes: Container[bytes]) -> Cut:
+        """
+        Take plain messages, up to the first line that needs a closer look.
+
+        :param prefix: what every line to a recipient begins with, ``%SENDER%``.
+        :param routes: the targets, as written, that the quick path can serve.
+        :returns: what to write to whom; empty if the first line is an odd one.
+        """
+        if self._pieces is None:
+            cut = _cut_whole(self._stretch, prefix, routes)
+            if cut is not None:
+                self._stretch = b""
+                return cut
+        return self._cut_some(prefix, routes)
+
+    def take_line(self) -> bytes:
+        """Take one line, without its end; the run must not be empty."""
+        pieces = self._split()
+        line = b"%" + pieces[self._next]
+        self._advance(1)
+        return line
+
+    def _cut_some(self, prefix: bytes, routes: Container[bytes]) -> Cut:
+        pieces = self._split()
+        groups: dict[bytes, list[bytes]] = {}
+        taken = 0
+        for piece in pieces[self._next :] if self._next else pieces:
+            target, _, text = piece.partition(b"%")
+            if not text or target not in routes:
+                break
+            groups.setdefault(target, []).append(text)
+            taken += 1
+        self._advance(taken)
+        between = b"\n" + prefix
+        return {
+            target: (prefix + between.join(texts) + b"\n", len(texts))
+            for target, texts in groups.items()
+        }
+
+    def _split(self) -> list[bytes]:
+        if self._pieces is None:
+            self._pieces = self._stretch[1:-1].split(b"\n%")
+        return self._pieces
+
+    def _advance(self, count: int) -> None:
+        self._next += count
+        if self._pieces is not None and self._next == len(self._pieces):
+            self._stretch = b""
+
+
+def _cut_whole(stretch: bytes, prefix: bytes, routes: Container[bytes]) -> Cut | None:
+    # Where every line has exactly two "%", every second part is a target and the one
+    # behind it a text with the line's end.  A line with another number shifts what
+    # follows it: then there is a part with a line's end among the targets, which is no
+    # route, or there are more texts than lines.
+    parts = stretch.split(b"%")
+    targets = parts[1::2]
+    count = len(targets)
+    if len(parts) != 2 * count + 1 or stretch.count(b"\n") != count or b"\n" in parts:
+        return None
+    first = targets[0]
+    if targets.count(first) == count:
+        if first not in routes:
+            return None
+        return {first: (prefix + prefix.join(parts[2::2]), count)}
+    texts: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for target, text in zip(targets, parts[2::2], strict=True):
+        texts[target].append(text)
+    if not all(map(routes.__contains__, texts)):
+        return None
+    return {
+        target: (prefix + prefix.join(of_target), len(of_target))
+        for target, of_target in texts.items()
+    }
