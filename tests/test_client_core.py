@@ -1,0 +1,265 @@
+"""The client's pure core: what a relay's lines mean, and which answers belong to which line."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay import errors
+from chatrelay.client.core import (
+    Answer,
+    Answers,
+    Message,
+    Reply,
+    UnknownRefusal,
+    Unreadable,
+    command_line,
+    message_line,
+    parse_line,
+    refusal_from,
+    same_name,
+)
+from chatrelay.errors import REFUSALS, Misuse, Refusal, UnknownName
+
+
+class ParsingTests(SynchronousTestCase):
+    """What a relay writes."""
+
+    def test_lines(self) -> None:
+        """Each form of a line, and what it is read as."""
+        for line, expected in [
+            (b"%alice%hello", Message("alice", "hello")),
+            (b"%alice%100 % of %", Message("alice", "100 % of %")),
+            (b"%alice%", Message("alice", "")),
+            (b"%#ops%alice%disk % full", Message("alice", "disk % full", "#ops")),
+            (b"%*%alice%bye", Message("alice", "bye", "*")),
+            (b"!pong", Reply("pong")),
+            (b"!sent bob", Reply("sent", ("bob",))),
+            (
+                b"!error unknown-name bob :No : such",
+                Reply("error", ("unknown-name", "bob"), "No : such"),
+            ),
+            (b"!hello :Type a name", Reply("hello", (), "Type a name")),
+            (b"%alice\xff%\xffhi", Message("alice\ufffd", "\ufffdhi")),
+            (b"@ref=7 !sent bob", Reply("sent", ("bob",), "", {"ref": "7"})),
+        ]:
+            self.assertEqual(parse_line(line), expected, line)
+
+    def test_unreadable(self) -> None:
+        """What is neither message nor reply is kept as it came."""
+        for line in [
+            b"SSH-2.0-x",
+            b"%alice",
+            b"%%hi",
+            b"%#ops%hi",
+            b"!",
+            b"! x",
+            b"@=;x",
+            b"hello",
+        ]:
+            self.assertEqual(parse_line(line), Unreadable(line))
+
+    def test_time_and_id(self) -> None:
+        """Tags are read; a time that is none is no time."""
+        message = parse_line(b"@id=a1;time=2026-11-22T10:00:00.000Z;x %alice%hi")
+        self.assertIsInstance(message, Message)
+        self.assertEqual(message.id, "a1")
+        self.assertEqual(message.time, datetime(2026, 11, 22, 10, tzinfo=UTC))
+        self.assertEqual(message.tags["x"], "")
+        for written in (b"yesterday", b"2026-11-22T10:00:00"):
+            self.assertIsNone(parse_line(b"@time=" + written + b" %alice%hi").time)
+
+    def test_conversation(self) -> None:
+        """An answer goes to the room, or the sender; not to everyone."""
+        self.assertEqual(Message("alice", "hi").conversation, "alice")
+        self.assertEqual(Message("alice", "hi", "#ops").conversation, "#ops")
+        self.assertEqual(Message("alice", "hi", "*").conversation, "alice")
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes(self, line: bytes) -> None:
+        """Nothing that a server sends raises."""
+        parse_line(line)
+
+    def test_every_code(self) -> None:
+        """Each code of the protocol becomes its class, with context and sentence."""
+        for code, kind in REFUSALS.items():
+            refusal = refusal_from(Reply("error", (code, "bob"), "Why."))
+            self.assertIs(type(refusal), kind)
+            self.assertEqual((refusal.context, refusal.sentence), ((b"bob",), "Why."))
+
+    def test_unknown_code(self) -> None:
+        """A code of a later version is a refusal that keeps it."""
+        refusal = refusal_from(Reply("error", ("too-late", "bob"), "Too late."))
+        self.assertIsInstance(refusal, UnknownRefusal)
+        self.assertEqual((refusal.code, refusal.context), ("too-late", (b"bob",)))
+        self.assertIn("too-late", str(refusal))
+        self.assertEqual(refusal_from(Reply("error")).code, "unknown-code")
+        self.assertEqual(UnknownRefusal.code, "unknown-code")
+
+
+class WritingTests(SynchronousTestCase):
+    """What is sent."""
+
+    def test_message(self) -> None:
+        """The line and the targets that will be answered: a name given twice is one."""
+        self.assertEqual(message_line(["bob"], "50 % off", 8192), (b"%bob%50 % off", ["bob"]))
+        self.assertEqual(
+            message_line(["bob", "dave", "BOB"], "hi", 8192), (b"%bob,dave,BOB%hi", ["bob", "dave"])
+        )
+        self.assertEqual(message_line(["#ops"], "hi", 8192), (b"%#ops%hi", ["#ops"]))
+        self.assertEqual(message_line(["*"], "hi", 8192), (b"%*%hi", ["*"]))
+
+    def test_misuse(self) -> None:
+        """What can not be sent is refused here, before a line is written."""
+        for targets, text in [
+            (["bob"], ""),
+            (["bob"], "two\nlines"),
+            (["bob"], "\r"),
+            (["bob"], "\x1b[31m"),
+            (["bob"], "\u2028"),
+            (["bob"], "\x85"),
+            (["bob"], "\ud800"),
+            (["bob%x"], "hi"),
+            (["bob,dave"], "hi"),
+            (["b b"], "hi"),
+            ([], "hi"),
+            ([""], "hi"),
+            (["#ops", "bob"], "hi"),
+            ([f"n{number}" for number in range(33)], "hi"),
+        ]:
+            with self.assertRaises(Misuse, msg=repr((targets, text))):
+                message_line(targets, text, 8192)
+
+    def test_length(self) -> None:
+        """The bound is the relay's, less what the ref takes."""
+        self.assertEqual(len(message_line(["bob"], "x" * (100 - 64 - 5), 100)[0]), 36)
+        with self.assertRaises(Misuse):
+            message_line(["bob"], "x" * (100 - 64 - 4), 100)
+
+    def test_32_targets(self) -> None:
+        """As many as a message may have."""
+        names = [f"n{number}" for number in range(32)]
+        self.assertEqual(message_line(names, "hi", 8192)[1], names)
+
+    def test_command(self) -> None:
+        """A command begins with a slash and is one line."""
+        self.assertEqual(command_line("/who bob", 8192), b"/who bob")
+        for line in ("who", "", "/who\n%bob%x", "/" + "x" * 9000):
+            with self.assertRaises(Misuse):
+                command_line(line, 8192)
+
+    def test_same_name(self) -> None:
+        """Case does not make another name; what is no name is like itself only."""
+        self.assertTrue(same_name("Bob", "bOB"))
+        self.assertTrue(same_name("#ops", "#ops"))
+        self.assertFalse(same_name("bob", "rob"))
+        self.assertFalse(same_name("bob", "#bob"))
+
+
+class AnswersTests(SynchronousTestCase):
+    """Which answers belong to which line."""
+
+    def setUp(self) -> None:
+        self.answers = Answers(b"p-")
+        self.done: list[object] = []
+
+    def ask(self, *targets: str) -> str:
+        line = b"%" + ",".join(targets).encode() + b"%hi"
+        written = self.answers.ask_message(line, list(targets), self.done.append)
+        head, _, rest = written.partition(b" ")
+        self.assertEqual(rest, line)
+        return head.decode()
+
+    def take(self, line: str) -> bool:
+        return self.answers.take(parse_line(line.encode()))
+
+    def test_sent(self) -> None:
+        """One target, one answer, and then none is waited for."""
+        ref = self.ask("bob")
+        self.assertEqual(len(self.answers), 1)
+        self.assertTrue(self.take(f"{ref} !sent bob"))
+        self.assertEqual(self.done, [[Answer("bob", "sent")]])
+        self.assertFalse(self.take(f"{ref} !sent bob"))
+        self.assertEqual(len(self.answers), 0)
+
+    def test_stored(self) -> None:
+        """A stored message has an id."""
+        self.take(f"{self.ask('bob')} !stored bob id=x7")
+        self.assertEqual(self.done, [[Answer("bob", "stored", "x7")]])
+
+    def test_several_targets(self) -> None:
+        """Each target has its own answer, in their order."""
+        ref = self.ask("bob", "dave", "erin")
+        self.take(f"{ref} !sent bob")
+        self.take(f"{ref} !error unknown-name dave :Nobody.")
+        self.assertEqual(self.done, [])
+        self.take(f"{ref} !sent erin")
+        [[bob, dave, erin]] = self.done
+        self.assertEqual((bob, erin), (Answer("bob", "sent"), Answer("erin", "sent")))
+        self.assertIsInstance(dave, UnknownName)
+
+    def test_whole_line_refused(self) -> None:
+        """One error without a name answers for all targets."""
+        self.take(f"{self.ask('bob', 'dave')} !error bad-text :No.")
+        [outcomes] = self.done
+        self.assertEqual([type(outcome) for outcome in outcomes], [errors.BadText] * 2)
+
+    def test_interleaved(self) -> None:
+        """Answers that come late, as !stored does, find their line by its ref."""
+        first, second = self.ask("bob"), self.ask("dave")
+        self.take(f"{second} !sent dave")
+        self.take(f"{first} !stored bob id=1")
+        self.assertEqual(self.done, [[Answer("dave", "sent")], [Answer("bob", "stored", "1")]])
+
+    def test_not_an_answer(self) -> None:
+        """Lines without a ref, or with somebody else's, are events."""
+        self.ask("bob")
+        for line in ("!sent bob", "@ref=other !sent bob", "%bob%hi", "@ref=p-9 %bob%x", "junk"):
+            self.assertFalse(self.take(line), line)
+
+    def test_acked_is_not_the_answer(self) -> None:
+        """What comes under the ref but answers nothing is left alone."""
+        self.assertFalse(self.take(f"{self.ask('bob')} !acked bob id=1"))
+        self.assertEqual(self.done, [])
+
+    def test_command(self) -> None:
+        """A command's answer is what comes under its ref until its fence is answered."""
+        lines = self.answers.ask_command(b"/who", self.done.append)
+        self.assertEqual(lines, [b"@ref=p-1 /who", b"@ref=p-2 /ping ."])
+        for line in ("@ref=p-1 !who bob", "@ref=p-1 !end who 1"):
+            self.assertTrue(self.take(line))
+        self.assertFalse(self.take("%bob%hi"))
+        self.assertEqual(self.done, [])
+        self.assertTrue(self.take("@ref=p-2 !pong ."))
+        self.assertEqual([event.word for event in self.done[0]], ["who", "end"])
+
+    def test_fence_refused(self) -> None:
+        """Whatever answers the fence ends the command."""
+        self.answers.ask_command(b"/pong", self.done.append)
+        self.take("@ref=p-2 !error rate-limited :Slowly.")
+        self.assertEqual(self.done, [[]])
+
+    @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), max_size=8), st.randoms())
+    def test_any_interleaving(self, lines: list[list[bool]], random) -> None:
+        """However the answers of several lines are interleaved, each gets its own."""
+        answers = Answers(b"")
+        results: dict[int, list[object]] = {}
+        waiting = []
+        for number, fates in enumerate(lines):
+            targets = [f"n{number}-{index}" for index in range(len(fates))]
+            answers.ask_message(
+                b"x", targets, lambda got, number=number: results.update({number: got})
+            )
+            waiting.append(
+                [
+                    (f"{number + 1}", target, fate)
+                    for target, fate in zip(targets, fates, strict=True)
+                ]
+            )
+        while any(waiting):
+            ref, target, fate = random.choice([one for one in waiting if one]).pop(0)
+            said = f"!sent {target}" if fate else f"!error unknown-name {target} :No."
+            self.assertTrue(answers.take(parse_line(f"@ref={ref} {said}".encode())))
+        for number, fates in enumerate(lines):
+            self.assertEqual([not isinstance(one, Refusal) for one in results[number]], fates)

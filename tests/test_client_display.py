@@ -1,0 +1,99 @@
+"""What reaches a terminal is harmless."""
+
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.client import display
+from chatrelay.client.core import Message, Reply
+
+NOON = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+class HarmlessTests(SynchronousTestCase):
+    """Control and bidirectional characters become visible escapes."""
+
+    def test_table(self) -> None:
+        """Each kind of character, and what it is shown as."""
+        for text, shown in [
+            ("plain é 日本 👍🏽 \t", "plain é 日本 👍🏽 \t"),
+            ("\x1b[31mred", "\\x1b[31mred"),
+            ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
+            ("a\r\nb", "a\\x0d\\x0ab"),
+            ("\u2028\u2029", "\\u2028\\u2029"),
+            ("exe\u202egpj", "exe\\u202egpj"),
+        ]:
+            self.assertEqual(display.harmless(text), shown)
+        for character in BIDIRECTIONAL:
+            self.assertEqual(display.harmless(character), f"\\u{ord(character):04x}")
+
+    @given(st.text())
+    def test_nothing_harmful_left(self, text: str) -> None:
+        """No control character, separator or override passes, whatever is around it."""
+        shown = display.harmless(text)
+        for character in shown:
+            self.assertTrue(
+                character == "\t" or unicodedata.category(character) not in ("Cc", "Zl", "Zp")
+            )
+            self.assertNotIn(character, BIDIRECTIONAL)
+
+    def test_bytes(self) -> None:
+        """The same for bytes; what is not UTF-8 is shown."""
+        self.assertEqual(display.harmless_bytes("%a%\u202ehi".encode()), b"%a%\\u202ehi")
+        self.assertEqual(display.harmless_bytes(b"\xff"), b"\\xff")
+
+    def test_every_place(self) -> None:
+        """Sender, room, text, sentences and quotations are all made harmless."""
+        evil = "\x1b]0;x\x07"
+        for shown in [
+            display.message_shown(Message(evil, evil, evil), NOON, UTC, colour=False),
+            display.sent_shown(evil, evil, NOON, UTC, colour=False),
+            display.notice_shown(display.reply_shown(Reply(evil, (evil,), evil)), colour=False),
+            display.shortened(evil),
+        ]:
+            self.assertNotIn("\x1b", shown)
+            self.assertNotIn("\x07", shown)
+
+
+class ShownTests(SynchronousTestCase):
+    """Messages as people read them."""
+
+    def test_message(self) -> None:
+        """Time and sender; the time is the message's own if it has one, and local."""
+        zone = timezone(timedelta(hours=2))
+        show = display.message_shown
+        self.assertEqual(show(Message("bob", "hi"), NOON, zone, colour=False), "14:00:05 bob: hi")
+        stamped = Message("bob", "hi", "#ops", time=NOON - timedelta(minutes=1))
+        self.assertEqual(show(stamped, NOON, zone, colour=False), "13:59:05 #ops bob: hi")
+
+    def test_colour(self) -> None:
+        """A sender has one colour, whatever the case; the line ends plain."""
+        one = display.message_shown(Message("bob", "hi"), NOON, UTC, colour=True)
+        self.assertEqual(
+            one.replace("bob", "BOB"),
+            display.message_shown(Message("BOB", "hi"), NOON, UTC, colour=True),
+        )
+        self.assertIn("\x1b[", one)
+        self.assertTrue(one.endswith("\x1b[0m: hi"))
+
+    def test_shortened(self) -> None:
+        """A long text is cut before it is quoted."""
+        self.assertEqual(display.shortened("x" * 60), '"' + "x" * 60 + '"')
+        self.assertEqual(display.shortened("x" * 61), '"' + "x" * 59 + '…"')
+
+    def test_replies(self) -> None:
+        """Replies as sentences."""
+        for reply, shown in [
+            (Reply("online", ("bob",)), "bob is here."),
+            (Reply("offline", ("bob",)), "bob is not here."),
+            (Reply("error", ("busy",), "Later."), "Later. (busy)"),
+            (Reply("end", ("who", "2")), "end of who 2"),
+            (Reply("who", ("bob", "idle=3")), "bob idle=3"),
+            (Reply("help", ("/who",), "lists"), "/who - lists"),
+            (Reply("pong"), "pong"),
+        ]:
+            self.assertEqual(display.reply_shown(reply), shown)

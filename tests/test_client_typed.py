@@ -1,0 +1,113 @@
+"""Standard input cut into lines, what a typed line means, and its completion."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
+from chatrelay.client.typed import (
+    Choose,
+    Explain,
+    Leave,
+    RunCommand,
+    Send,
+    completions,
+    read_typed,
+)
+
+
+class InputLinesTests(SynchronousTestCase):
+    """Standard input as lines to send."""
+
+    def test_addressed(self) -> None:
+        """Plain lines get their target; those of the protocol stay as they are."""
+        lines = InputLines("bob")
+        fed = lines.feed(b"hi\n%dave%hi\n/who\n@ref=1 %dave%x\n\n\r\nlast")
+        self.assertEqual(fed, b"%bob%hi\n%dave%hi\n/who\n@ref=1 %dave%x\n\n\r\n")
+        self.assertEqual(lines.finish(), b"%bob%last\n")
+        self.assertEqual(lines.finish(), b"")
+
+    def test_as_written(self) -> None:
+        """Without a target every line is the protocol's."""
+        lines = InputLines(None)
+        self.assertEqual(lines.feed(b"a\nb"), b"a\n")
+        self.assertEqual(lines.feed(b"c\n"), b"bc\n")
+        self.assertEqual(lines.finish(), b"")
+
+    def test_longest(self) -> None:
+        """A line of the greatest length is sent; one byte more and it is dropped whole."""
+        lines = InputLines("bob")
+        self.assertEqual(lines.feed(b"x" * MAX_LINE_BYTES), b"")
+        self.assertEqual(lines.feed(b"\n"), b"%bob%" + b"x" * MAX_LINE_BYTES + b"\n")
+        lines.feed(b"y" * (MAX_LINE_BYTES + 1))
+        lines.feed(b"more")
+        self.assertEqual(lines.feed(b"%dave%end\nnext\n"), b"%bob%next\n")
+        self.assertEqual(lines.dropped, 1)
+        self.assertEqual(lines.finish(), b"")
+
+    @given(st.lists(st.sampled_from([b"hi", b"%bob%x", b"/who", b"", b"\n", b"\r\n"])), st.data())
+    def test_cut_anywhere(self, parts: list[bytes], data) -> None:
+        """However the input is cut, the same lines come out, and only whole ones."""
+        whole = b"".join(parts)
+        for to in (None, "bob"):
+            expected = InputLines(to)
+            wanted = expected.feed(whole) + expected.finish()
+            lines, rest, got = InputLines(to), whole, b""
+            while rest:
+                size = data.draw(st.integers(1, len(rest)))
+                fed = lines.feed(rest[:size])
+                self.assertTrue(not fed or fed.endswith(b"\n"))
+                got, rest = got + fed, rest[size:]
+            self.assertEqual(got + lines.finish(), wanted)
+
+
+class TypedTests(SynchronousTestCase):
+    """What a typed line means."""
+
+    def test_table(self) -> None:
+        """Each kind of line, with bob as the target."""
+        for line, typed in [
+            ("", None),
+            ("  ", None),
+            ("hi  there ", Send(("bob",), "hi  there ", None)),
+            ("100 % sure", Send(("bob",), "100 % sure", None)),
+            ("%dave%hi %", Send(("dave",), "hi %", "dave")),
+            ("%#ops%hi", Send(("#ops",), "hi", "#ops")),
+            ("%dave,erin%hi", Send(("dave", "erin"), "hi", None)),
+            ("%*%hi", Send(("*",), "hi", None)),
+            ("%dave%", Choose("dave")),
+            ("/WHO bob", RunCommand("who", "/WHO bob")),
+            ("/quit", Leave()),
+            ("/QUIT now", Leave()),
+        ]:
+            self.assertEqual(read_typed(line, "bob"), typed, line)
+
+    def test_explained(self) -> None:
+        """What can not be meant is explained, and nothing is sent."""
+        for line in ("%dave", "%%hi", "%", "%*%", "%a,b%"):
+            self.assertIsInstance(read_typed(line, "bob"), Explain, line)
+
+    def test_nobody(self) -> None:
+        """A plain line without a target goes nowhere."""
+        self.assertIsInstance(read_typed("hi", None), Explain)
+        self.assertEqual(read_typed("%bob%hi", None), Send(("bob",), "hi", "bob"))
+
+
+class CompletionTests(SynchronousTestCase):
+    """What TAB offers."""
+
+    def test_table(self) -> None:
+        """Names and commands, where they can stand."""
+        names, verbs = ["Bob", "boris", "dave"], ["who", "watch", "quit"]
+        for before, offered in [
+            ("%bo", [("Bob%", 2), ("boris%", 2)]),
+            ("%dave,b", [("Bob%", 1), ("boris%", 1)]),
+            ("%bob%d", []),
+            ("/w", [("watch ", 1), ("who ", 1)]),
+            ("/watch d", [("dave ", 1)]),
+            ("da", [("%dave%", 2)]),
+            ("hello da", []),
+            ("", []),
+            ("%", [("Bob%", 0), ("boris%", 0), ("dave%", 0)]),
+        ]:
+            self.assertEqual(completions(before, names, verbs), offered, before)
