@@ -1,0 +1,518 @@
+r"""
+Runs the transcripts of README.rst and docs/*.rst against a real relay.
+
+What a document may hold, in ``.. code-block::`` directives:
+
+``console``
+    Lines that begin with ``$`` and a space are typed into a shell (``>`` and a space
+    continues one), the lines after them are what it prints.  The shell of a block runs
+    in an empty directory that holds the document's named files.
+``console`` or ``text`` with ``:class: session``
+    Several people, in the order in which things happen::
+
+        alice $ nc localhost 12345            she starts a program in her terminal
+        alice > alice                         she types a line
+        alice < !welcome alice ...            she reads a line
+        alice > [end of input]                she closes her sending side (Ctrl-D)
+        alice > [Ctrl-C]                      she interrupts the program
+        alice < [closed]                      the connection, or the program, ends
+        alice < [exit status 0]               the program ends with this status
+
+    Whoever starts no program is a plain TCP connection.  Everybody must have read
+    everything when the block ends.  A ``twistd`` that is started in a block is the
+    relay of that block.
+``text`` with ``:class: exchange``
+    The same, among people who have given the names that stand at the left already.
+any language with ``:name: FILE``
+    Is saved as FILE for the ``console`` blocks of its document.
+``:class: not-run``
+    Is not run here: it installs something or needs another machine.
+
+``...`` within an expected line stands for anything, alone on a line for any lines.
+Times, ids, ephemeral ports and durations are not compared, `_VARIABLE` says how.  The
+documented port 12345 is replaced by the one that the test's relay has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+from docutils import nodes
+from docutils.core import publish_doctree
+
+from tests.integration.relay_process import DEADLINE_S
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTED_PORT = "12345"
+
+_VARIABLE = [
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}Z|[+-]\d{4})"), "<time>"),
+    (re.compile(r"\b[0-9a-f]{12}-[0-9a-f]+\b"), "<id>"),
+    (re.compile(r"\bidle=\d+"), "idle=<seconds>"),
+    (re.compile(r"(?:127\.0\.0\.1|::1) port \d+"), "<loopback> port <port>"),
+    (re.compile(r"\bafter (?:\d+ min )?\d+ s\b"), "after <duration>"),
+    (re.compile(r"\bin \d+\.\d s\b"), "in <duration>"),
+]
+_STEP = re.compile(r"(?P<who>\S+) +(?P<what>[$<>])(?: (?P<line>.*))?\Z")
+_OVER = b"/ping the-transcript-is-over"
+
+
+class TranscriptError(AssertionError):
+    """What happened is not what the document says."""
+
+
+class Block(NamedTuple):
+    """
+    One code block.
+
+    :ivar where: document and line, for people.
+    :ivar file_name: what it is saved as; empty for most.
+    """
+
+    where: str
+    language: str
+    classes: frozenset[str]
+    file_name: str
+    text: str
+
+
+class Document(NamedTuple):
+    """
+    One document, parsed.
+
+    :ivar complaints: what docutils warns about.
+    :ivar links: targets of links to other documents.
+    """
+
+    path: Path
+    tree: nodes.document
+    complaints: str
+    blocks: list[Block]
+    links: list[str]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The named blocks."""
+        return {block.file_name: block.text for block in self.blocks if block.file_name}
+
+    def table(self, title: str) -> list[list[str]]:
+        """The rows, without the head, of the table in the section with a title."""
+        for section in self.tree.findall(nodes.section):
+            if section.next_node(nodes.title).astext() == title:
+                body = section.next_node(nodes.tbody)
+                return [
+                    [" ".join(entry.astext().split()) for entry in row.findall(nodes.entry)]
+                    for row in body.findall(nodes.row)
+                ]
+        raise TranscriptError(f"{self.path.name} has no section {title!r}")
+
+
+def read_document(path: Path) -> Document:
+    """Parse one document."""
+    complaints = StringIO()
+    tree = publish_doctree(
+        path.read_text(encoding="utf-8"),
+        source_path=str(path),
+        settings_overrides={
+            "warning_stream": complaints,
+            "report_level": 1,
+            "halt_level": 5,
+            "syntax_highlight": "none",
+            "file_insertion_enabled": False,
+            "_disable_config": True,
+        },
+    )
+    # A directive's line is known only roughly: look for the text itself.
+    source = path.read_text(encoding="utf-8")
+    blocks = []
+    for block in tree.findall(nodes.literal_block):
+        text = block.astext()
+        before = source.find(text.partition("\n")[0].strip())
+        classes = [name for name in block["classes"] if name != "code"]
+        line = block.line or source.count("\n", 0, before) + 1
+        name = _raw_name(block)
+        blocks.append(
+            Block(
+                f"{path.name} line {line}",
+                classes[0] if classes else "",
+                frozenset(classes[1:]),
+                name,
+                text + "\n",
+            )
+        )
+    links = [
+        str(reference["refuri"])
+        for reference in tree.findall(nodes.reference)
+        if "refuri" in reference
+        and not re.match(r"[a-z]+:", str(reference["refuri"]))
+    ]
+    return Document(path, tree, complaints.getvalue(), blocks, links)
+
+
+def _raw_name(block: nodes.literal_block) -> str:
+    return str(block["names"][0]) if block["names"] else ""
+
+
+def line_matches(expected: str, actual: str) -> bool:
+    """Whether a line is the expected one, but for what may vary."""
+    pattern = ".*".join(re.escape(_without_variables(part)) for part in expected.split("..."))
+    return re.fullmatch(pattern, _without_variables(actual)) is not None
+
+
+def lines_match(expected: Sequence[str], actual: Sequence[str]) -> bool:
+    """Whether lines are the expected ones; ``...`` alone stands for any number of them."""
+    if not expected:
+        return not actual
+    if expected[0] == "...":
+        return any(lines_match(expected[1:], actual[skip:]) for skip in range(len(actual) + 1))
+    return (
+        bool(actual)
+        and line_matches(expected[0], actual[0])
+        and lines_match(expected[1:], actual[1:])
+    )
+
+
+def _without_variables(text: str) -> str:
+    for pattern, placeholder in _VARIABLE:
+        text = pattern.sub(placeholder, text)
+    return text
+
+
+# -- where commands run
+
+
+class Workshop:
+    """A directory with the files of a document, and the environment of its commands."""
+
+    def __init__(self, directory: Path, files: dict[str, str]) -> None:
+        self.directory = directory / "work"
+        self.directory.mkdir()
+        for name, text in files.items():
+            (self.directory / name).write_text(text, encoding="utf-8")
+        programs = directory / "bin"
+        programs.mkdir()
+        _install(programs / "python", "")
+        _install(programs / "twistd", " -c 'from twisted.scripts.twistd import run; run()'")
+        self.environment = {
+            **os.environ,
+            "PATH": os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath))),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a command; the process is the last program of it, not a shell."""
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+        )
+
+
+def _install(program: Path, arguments: str) -> None:
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+
+
+def missing_program(block: Block) -> str:
+    """The reason why a block can not be run on this machine; empty if it can."""
+    if re.search(r"\bnc\b", block.text) and shutil.which("nc") is None:
+        return "there is no nc; Debian's package is netcat-openbsd"
+    return ""
+
+
+def free_port() -> str:
+    """A port that nobody has now, on IPv4 and IPv6."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+# -- who takes part
+
+
+class Party:
+    """Somebody in a session: a connection, or a program with its input and output."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.ended = False
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """What is read from."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        raise NotImplementedError
+
+    def end_input(self) -> None:
+        """Send nothing more."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Go, and leave nothing behind."""
+        raise NotImplementedError
+
+    def read_line(self) -> str | None:
+        """The next line, without its end; ``None`` for the end of everything."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while b"\n" not in self._buffer and not self.ended:
+            ready, _, _ = select.select([self], [], [], max(0.0, deadline_s - time.monotonic()))
+            if not ready:
+                raise TranscriptError(f"{self.who} reads nothing more; unfinished: {self._buffer!r}")
+            try:
+                data = os.read(self.fileno(), 65536)
+            except ConnectionResetError:
+                data = b""
+            self.ended = not data
+            self._buffer += data
+        if not self._buffer:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+
+    def expect(self, expected: str) -> None:
+        """Read what is expected, and nothing else."""
+        actual = self.read_line()
+        if actual is None or not line_matches(expected, actual):
+            raise TranscriptError(f"{self.who} reads\n  {actual}\nand not\n  {expected}")
+
+    def expect_after_any(self, expected: str) -> None:
+        """Read until what is expected comes."""
+        seen = []
+        while (actual := self.read_line()) is not None:
+            if line_matches(expected, actual):
+                return
+            seen.append(actual)
+        raise TranscriptError(f"{self.who} never reads\n  {expected}\nbut\n  " + "\n  ".join(seen))
+
+    def expect_end(self) -> None:
+        """See the connection or the output end."""
+        actual = self.read_line()
+        if actual is not None:
+            raise TranscriptError(f"{self.who} reads\n  {actual}\nand not the end")
+
+
+class Connected(Party):
+    """A TCP connection."""
+
+    def __init__(self, who: str, port: str) -> None:
+        super().__init__(who)
+        self._socket = socket.create_connection(("localhost", int(port)), DEADLINE_S)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def end_input(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Program(Party):
+    """A program that somebody started."""
+
+    def __init__(self, who: str, workshop: Workshop, command: str) -> None:
+        super().__init__(who)
+        self.command = command
+        self.process = workshop.start(command)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+
+    @property
+    def is_relay(self) -> bool:
+        return self.command.startswith("twistd")
+
+    def fileno(self) -> int:
+        return self._stdout.fileno()
+
+    def write(self, data: bytes) -> None:
+        self._stdin.write(data)
+
+    def end_input(self) -> None:
+        self._stdin.close()
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def expect_status(self, status: int) -> None:
+        actual = self.process.wait(DEADLINE_S)
+        if actual != status:
+            raise TranscriptError(f"{self.who}: exit status {actual}, and not {status}")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        self._stdin.close()
+        self._stdout.close()
+
+
+# -- the two kinds of transcript
+
+
+def run_session(block: Block, workshop: Workshop, port: str) -> None:
+    """
+    Play a session or an exchange.
+
+    :raises TranscriptError: something else happened.
+    """
+    parties: dict[str, Party] = {}
+    pending_any: set[str] = set()
+    try:
+        for written in block.text.splitlines():
+            if not written.strip():
+                continue
+            step = _STEP.match(written)
+            if step is None:
+                raise TranscriptError(f"{block.where}: not a step of a session: {written}")
+            who, what, line = step["who"], step["what"], step["line"] or ""
+            line = line.replace(DOCUMENTED_PORT, port)
+            if what == "$":
+                if line.startswith("twistd"):
+                    line = line.replace(port, own_port := free_port())
+                    port = own_port
+                parties[who] = Program(who, workshop, line)
+                continue
+            if who not in parties:
+                parties[who] = Connected(who, port)
+                if "exchange" in block.classes:
+                    parties[who].write(who.encode() + b"\n")
+                    parties[who].expect("!welcome ...")
+            if what == ">":
+                _do(parties[who], line)
+            elif line == "...":
+                pending_any.add(who)
+            else:
+                _see(parties[who], line, after_any=who in pending_any)
+                pending_any.discard(who)
+        for who, party in parties.items():
+            if who not in pending_any:
+                _expect_nothing_more(party)
+    except TranscriptError as error:
+        raise TranscriptError(f"{block.where}: {error}") from None
+    finally:
+        for party in reversed(parties.values()):
+            party.close()
+
+
+def _do(party: Party, line: str) -> None:
+    if line == "[end of input]":
+        party.end_input()
+    elif line == "[Ctrl-C]":
+        assert isinstance(party, Program)
+        party.interrupt()
+    else:
+        party.write(line.encode() + b"\n")
+
+
+def _see(party: Party, line: str, *, after_any: bool) -> None:
+    status = re.fullmatch(r"\[exit status (\d+)\]", line)
+    if status is not None:
+        assert isinstance(party, Program)
+        if after_any:
+            while party.read_line() is not None:
+                pass
+        party.expect_status(int(status[1]))
+    elif line == "[closed]":
+        party.expect_end()
+    elif after_any:
+        party.expect_after_any(line)
+    else:
+        party.expect(line)
+
+
+def _expect_nothing_more(party: Party) -> None:
+    if party.ended:
+        return
+    if isinstance(party, Program):
+        if party.process.poll() is not None:
+            party.expect_end()
+            return
+        if not party.command.startswith("nc "):
+            return
+    party.write(_OVER + b"\n")
+    party.expect(_OVER.replace(b"/ping", b"!pong").decode())
+
+
+def run_console(block: Block, workshop: Workshop, port: str) -> None:
+    """
+    Type a block's commands into one shell.
+
+    :raises TranscriptError: something else was printed.
+    """
+    commands: list[tuple[str, list[str]]] = []
+    for written in block.text.replace(DOCUMENTED_PORT, port).splitlines():
+        if written.startswith("$ "):
+            commands.append((written[2:], []))
+        elif written.startswith("> ") and commands and not commands[-1][1]:
+            commands[-1] = (commands[-1][0] + "\n" + written[2:], [])
+        elif commands:
+            commands[-1][1].append(written)
+        else:
+            raise TranscriptError(f"{block.where}: this follows no command: {written}")
+    mark = "-- the end of a command --"
+    script = "".join(
+        f"{command}\nstatus=$?; echo '{mark}'; (exit $status)\n" for command, _ in commands
+    )
+    printed = _run_script(script, workshop, block.where).split(f"{mark}\n")
+    for (command, expected), output in zip(commands, printed, strict=False):
+        actual = output.replace("\r\n", "\n").splitlines()
+        if not lines_match(expected, actual):
+            raise TranscriptError(
+                f"{block.where}: $ {command}\nprints\n"
+                + _indented(actual)
+                + "\nand not\n"
+                + _indented(expected)
+            )
+
+
+def _run_script(script: str, workshop: Workshop, where: str) -> str:
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=workshop.directory,
+        env=workshop.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise TranscriptError(f"{where}: it did not end, and printed\n{output!r}") from None
+    return output.decode("utf-8", "backslashreplace")
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)
