@@ -1,0 +1,439 @@
+"""The client for programs, over a relay made of strings."""
+
+from twisted.internet.defer import CancelledError, ensureDeferred
+from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay import errors
+from chatrelay.client import Answer, Disconnected, Message, Reply, Unreachable, connect
+from chatrelay.client.library import (
+    CLOSE_TIMEOUT_S,
+    HIGH_WATER_BYTES,
+    MAX_UNANSWERED,
+    MAX_UNREAD_BYTES,
+)
+from chatrelay.errors import Misuse
+from tests.client_harness import RelayEndpoint
+
+
+class ConnectTests(SynchronousTestCase):
+    """`connect`: until the welcome."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.endpoint = RelayEndpoint()
+
+    def connect(self, **options):
+        return connect(self.clock, self.endpoint, "carol", **options)
+
+    def test_welcome(self) -> None:
+        """It fires when the relay grants the name, with the name as the relay shows it."""
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.lines(), [b"/caps id time", b"carol"])
+        relay.say(b"!caps id time")
+        self.assertNoResult(connecting)
+        relay.say(b"!welcome Carol version=1 max-line=8192 :Hello.")
+        self.assertEqual(self.successResultOf(connecting).name, "Carol")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_without_caps(self) -> None:
+        """A client that asks for no caps says only its name; one refused caps goes on."""
+        self.connect(caps=())
+        self.assertEqual(self.endpoint.accept().lines(), [b"carol"])
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        relay.say(b"!hello :Type a name.", b"!error unknown-command :No.")
+        relay.welcome()
+        self.successResultOf(connecting)
+
+    def test_refused_name(self) -> None:
+        """The relay's refusal is raised, and the connection dropped."""
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        relay.say(b"!error name-in-use carol :Somebody has it.", b"%x%y")
+        refusal = self.failureResultOf(connecting, errors.NameInUse).value
+        self.assertEqual(refusal.context, (b"carol",))
+        self.assertTrue(relay.aborted)
+
+    def test_unreachable(self) -> None:
+        """Whatever keeps a connection from being made is one error."""
+        for error in (ConnectError(), DNSLookupError("x"), OSError("no")):
+            connecting = self.connect()
+            self.endpoint.refuse(error)
+            self.assertTrue(str(self.failureResultOf(connecting, Unreachable).value))
+
+    def test_not_a_relay(self) -> None:
+        """A server that speaks something else is said to."""
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        relay.say(b"SSH-2.0-OpenSSH_9.2")
+        self.failureResultOf(connecting, Unreachable)
+        self.assertTrue(relay.aborted)
+
+    def test_closed_before_welcome(self) -> None:
+        """A connection that ends before the welcome was none."""
+        connecting = self.connect()
+        self.endpoint.accept().lose()
+        self.failureResultOf(connecting, Unreachable)
+
+    def test_silence(self) -> None:
+        """A server that says nothing is given up after 30 s, not before."""
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        self.clock.advance(29.9)
+        self.assertNoResult(connecting)
+        self.clock.advance(0.2)
+        self.failureResultOf(connecting, Unreachable)
+        self.assertTrue(relay.aborted)
+
+    def test_cancel(self) -> None:
+        """Cancelling drops the connection."""
+        connecting = self.connect()
+        relay = self.endpoint.accept()
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
+        self.assertTrue(relay.aborted)
+
+    def test_misuse(self) -> None:
+        """A name that can not be one, or no endpoint, is refused at once."""
+        with self.assertRaises(Misuse):
+            connect(self.clock, self.endpoint, "a b")
+        with self.assertRaises(Misuse):
+            connect(self.clock, "nonsense:here:there", "carol")
+
+    def test_long_line(self) -> None:
+        """A line longer than any relay's ends the connection: what is kept is bounded."""
+        self.connect().addErrback(lambda _: None)
+        relay = self.endpoint.accept()
+        for _ in range(65):
+            relay.protocol.dataReceived(b"x" * 1024)
+        self.assertTrue(relay.aborted)
+
+
+class ClientCase(SynchronousTestCase):
+    """A client that is connected."""
+
+    options: dict = {}
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        endpoint = RelayEndpoint()
+        connecting = connect(self.clock, endpoint, "carol", **self.options)
+        self.relay = endpoint.accept()
+        self.relay.welcome()
+        self.client = self.successResultOf(connecting)
+
+    def refs(self) -> list[bytes]:
+        """The refs of the lines the client wrote, with their space."""
+        return [line.partition(b" ")[0] + b" " for line in self.relay.lines()]
+
+    def next(self):
+        return ensureDeferred(self.client.__anext__())
+
+    def assert_ended(self, reading) -> None:
+        self.failureResultOf(reading, StopAsyncIteration)
+
+
+class SendTests(ClientCase):
+    """`Client.send` and what becomes of it."""
+
+    def test_sent(self) -> None:
+        """It fires when the relay says that it was sent."""
+        sending = self.client.send("bob", "50 % off")
+        [line] = self.relay.lines()
+        ref, _, rest = line.partition(b" ")
+        self.assertEqual(rest, b"%bob%50 % off")
+        self.assertNoResult(sending)
+        self.relay.say(ref + b" !sent bob")
+        self.assertEqual(self.successResultOf(sending), Answer("bob", "sent"))
+
+    def test_refused(self) -> None:
+        """It fails with the class of the code."""
+        sending = self.client.send("bob", "hi")
+        [ref] = self.refs()
+        self.relay.say(ref + b"!error unknown-name bob :Nobody has it.")
+        self.failureResultOf(sending, errors.UnknownName)
+
+    def test_each(self) -> None:
+        """Several targets: an outcome for each, refusals among them, not raised."""
+        sending = self.client.send_each(["bob", "dave"], "hi")
+        [ref] = self.refs()
+        self.relay.say(ref + b"!sent bob", ref + b"!error unknown-name dave :Nobody.")
+        bob, dave = self.successResultOf(sending)
+        self.assertEqual(bob, Answer("bob", "sent"))
+        self.assertIsInstance(dave, errors.UnknownName)
+
+    def test_misuse(self) -> None:
+        """What can not be sent is refused at once, and nothing is written."""
+        for to, text in [("bob", "a\nb"), ("b b", "hi"), ("bob", ""), ("bob", "x" * 8192)]:
+            with self.assertRaises(Misuse):
+                self.client.send(to, text)
+        self.assertEqual(self.relay.lines(), [])
+
+    def test_disconnect(self) -> None:
+        """What was not answered may have arrived; what is sent afterwards did not."""
+        sending = self.client.send("bob", "hi")
+        self.relay.lose(ConnectionLost())
+        self.assertTrue(self.failureResultOf(sending, Disconnected).value.may_have_arrived)
+        later = self.failureResultOf(self.client.send("bob", "hi"), Disconnected).value
+        self.assertFalse(later.may_have_arrived)
+        self.assertIsInstance(self.client.lost, Disconnected)
+
+    def test_window(self) -> None:
+        """At most 1,000 lines wait for an answer; the others follow in order."""
+        sending = [self.client.send("bob", str(number)) for number in range(MAX_UNANSWERED + 2)]
+        refs = self.refs()
+        self.assertEqual(len(refs), MAX_UNANSWERED)
+        self.relay.say(refs[0] + b"!sent bob")
+        [line] = self.relay.lines()
+        self.assertTrue(line.endswith(b"%bob%1000"))
+        self.successResultOf(sending.pop(0))
+        sending[0].cancel()  # its line is on its way: its place is not free
+        self.failureResultOf(sending.pop(0), CancelledError)
+        self.assertEqual(self.relay.lines(), [])
+        self.relay.lose()
+        known = [self.failureResultOf(one, Disconnected).value.may_have_arrived for one in sending]
+        self.assertEqual(known, [True] * (MAX_UNANSWERED - 1) + [False])
+
+    def test_cancel_before_written(self) -> None:
+        """Cancelling what still waits for its turn unsends it."""
+        for number in range(MAX_UNANSWERED):
+            self.client.send("bob", str(number)).addErrback(lambda _: None)
+        waiting = self.client.send("bob", "never")
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        refs = self.refs()
+        self.relay.say(*[ref + b"!sent bob" for ref in refs])
+        self.assertEqual(self.relay.lines(), [])
+
+
+class CommandTests(ClientCase):
+    """Commands and the helpers for them."""
+
+    def answer(self, *lines: bytes) -> bytes:
+        """Answer the command and its fence; returns the command's line."""
+        command, fence = self.relay.lines()
+        ref, _, line = command.partition(b" ")
+        self.relay.say(*[ref + b" " + answer for answer in lines])
+        self.relay.say(fence.partition(b" ")[0] + b" !pong .")
+        return line
+
+    def test_command(self) -> None:
+        """All lines of the answer, and nothing that came between."""
+        asking = self.client.command("/rooms")
+        reading = self.next()
+        self.relay.say(b"%bob%between")
+        self.assertEqual(self.answer(b"!room #a members=1", b"!end rooms 1"), b"/rooms")
+        self.assertEqual([reply.word for reply in self.successResultOf(asking)], ["room", "end"])
+        self.assertEqual(self.successResultOf(reading).text, "between")
+
+    def test_refused(self) -> None:
+        """An error among the answers is raised."""
+        asking = self.client.command("/fly")
+        self.answer(b"!error unknown-command :No.")
+        self.failureResultOf(asking, errors.UnknownCommand)
+
+    def test_helpers(self) -> None:
+        """What each helper writes, and what it makes of the answer."""
+        client = self.client
+        for call, written, answers, result in [
+            (
+                client.who,
+                b"/who",
+                [b"!who bob since=x", b"!who carol", b"!end who 2"],
+                ["bob", "carol"],
+            ),
+            (lambda: client.who("bob"), b"/who bob", [b"!end who 0"], []),
+            (
+                lambda: client.watch("bob", "dave"),
+                b"/watch bob dave",
+                [b"!online bob", b"!offline dave"],
+                {"bob": True, "dave": False},
+            ),
+            (lambda: client.unwatch("bob"), b"/unwatch bob", [b"!unwatched bob"], None),
+            (client.ping, b"/ping .", [b"!pong ."], None),
+            (lambda: client.set_caps("id"), b"/caps id", [b"!caps id"], ["id"]),
+            (client.set_caps, b"/caps none", [b"!caps none"], []),
+            (
+                lambda: client.rename("karl"),
+                b"/name karl",
+                [b"!welcome Karl max-line=100 :Hi"],
+                "Karl",
+            ),
+        ]:
+            asking = call()
+            self.assertEqual(self.answer(*answers), written)
+            self.assertEqual(self.successResultOf(asking), result)
+        self.assertEqual(client.name, "Karl")
+        with self.assertRaises(Misuse):
+            client.send("bob", "x" * 100)
+        with self.assertRaises(Misuse):
+            client.watch("bob dave")
+
+    def test_disconnect(self) -> None:
+        """A command that was not answered fails."""
+        asking = self.client.who()
+        self.relay.lose()
+        self.failureResultOf(asking, Disconnected)
+
+    def test_ping(self) -> None:
+        """The relay's ping is answered."""
+        self.relay.say(b"!ping x7")
+        self.assertEqual(self.relay.lines(), [b"/pong x7"])
+
+
+class ReceiveTests(ClientCase):
+    """Iterating over what arrives."""
+
+    def test_order(self) -> None:
+        """Messages come in order, whether waited for or not; replies are passed over."""
+        reading = self.next()
+        self.relay.say(b"!online bob", b"%bob%1", b"%#ops%dave%2")
+        self.assertEqual(self.successResultOf(reading), Message("bob", "1"))
+        self.assertEqual(self.successResultOf(self.next()), Message("dave", "2", "#ops"))
+
+    def test_events(self) -> None:
+        """Everything unasked is an event."""
+
+        async def read():
+            return [event async for event in self.client.events()]
+
+        reading = ensureDeferred(read())
+        self.relay.say(b"!offline bob", b"%bob%1", b"?")
+        self.relay.lose()
+        words = [
+            getattr(event, "word", getattr(event, "text", "?"))
+            for event in self.successResultOf(reading)
+        ]
+        self.assertEqual(words, ["offline", "1", "?"])
+
+    def test_end(self) -> None:
+        """What had arrived is read before the iteration ends."""
+        self.relay.say(b"%bob%last")
+        self.relay.lose()
+        self.assertEqual(self.successResultOf(self.next()).text, "last")
+        self.assert_ended(self.next())
+
+    def test_end_while_waiting(self) -> None:
+        """Whoever waits for a message is told that there will be none."""
+        reading = self.next()
+        self.relay.lose()
+        self.assert_ended(reading)
+
+    def test_cancelled_reader(self) -> None:
+        """A message does not go to who has stopped waiting."""
+        reading = self.next()
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.relay.say(b"%bob%kept")
+        self.assertEqual(self.successResultOf(self.next()).text, "kept")
+
+    def fill(self, size: int) -> int:
+        """Say messages until `size` bytes are unread; returns how many."""
+        line = b"%bob%" + b"x" * 8000
+        count = -(-size // len(line))
+        for _ in range(count):
+            self.relay.say(line)
+        return count
+
+    def test_back_pressure(self) -> None:
+        """Unread messages stop the reading, at the mark; half of them read, it goes on."""
+        line = b"%bob%" + b"x" * 8000
+        for _ in range(HIGH_WATER_BYTES // len(line)):
+            self.relay.say(line)
+        self.assertEqual(self.relay.producerState, "producing")
+        self.relay.say(line)
+        self.assertEqual(self.relay.producerState, "paused")
+        while self.relay.producerState == "paused":
+            self.successResultOf(self.next())
+        self.assertLess(self.client._unread_bytes, HIGH_WATER_BYTES // 2)
+        self.assertGreater(self.client._unread_bytes, HIGH_WATER_BYTES // 2 - 2 * len(line))
+
+    def test_answer_behind_unread(self) -> None:
+        """While an answer is awaited reading goes on: it is behind what is unread."""
+        self.fill(HIGH_WATER_BYTES)
+        self.assertEqual(self.relay.producerState, "paused")
+        sending = self.client.send("bob", "hi")
+        self.assertEqual(self.relay.producerState, "producing")
+        [ref] = self.refs()
+        self.fill(HIGH_WATER_BYTES)
+        self.assertEqual(self.relay.producerState, "producing")
+        self.relay.say(ref + b"!sent bob")
+        self.successResultOf(sending)
+        self.assertEqual(self.relay.producerState, "paused")
+
+    def test_bound_while_awaiting(self) -> None:
+        """Even then what is kept has a bound."""
+        self.client.send("bob", "hi").addErrback(lambda _: None)
+        self.client._unread_bytes = MAX_UNREAD_BYTES - 1
+        self.relay.say(b"%bob%x")
+        self.assertEqual(self.relay.producerState, "paused")
+
+
+class SendingOnlyTests(ClientCase):
+    """A program that only sends."""
+
+    options = {"receiving": False}
+
+    def test_discards(self) -> None:
+        """Messages are not kept, answers are."""
+        sending = self.client.send("bob", "hi")
+        [ref] = self.refs()
+        for _ in range(300):
+            self.relay.say(b"%bob%" + b"x" * 8000)
+        self.assertEqual(self.relay.producerState, "producing")
+        self.relay.say(ref + b"!sent bob")
+        self.successResultOf(sending)
+
+
+class CloseTests(ClientCase):
+    """Leaving in order."""
+
+    def test_drain(self) -> None:
+        """What was sent is answered, then the connection ends, and nothing was lost."""
+        sending = self.client.send("bob", "hi")
+        [ref] = self.refs()
+        closing = self.client.close()
+        self.assertEqual(self.relay.lines(), [b"/quit"])
+        self.relay.say(ref + b"!sent bob", b"!bye")
+        self.successResultOf(sending)
+        self.assertNoResult(closing)
+        self.relay.lose()
+        self.successResultOf(closing)
+        self.assertIsNone(self.client.lost)
+        self.assert_ended(self.next())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_twice(self) -> None:
+        """Closing again waits for the same end; afterwards there is nothing to wait for."""
+        first, second = self.client.close(), self.client.close()
+        self.assertEqual(self.relay.lines(), [b"/quit"])
+        self.relay.lose()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.successResultOf(self.client.close())
+
+    def test_unresponsive(self) -> None:
+        """A relay that does not close is not waited for any longer than 10 s."""
+        closing = self.client.close()
+        self.clock.advance(CLOSE_TIMEOUT_S - 0.1)
+        self.assertNoResult(closing)
+        self.clock.advance(0.2)
+        self.successResultOf(closing)
+        self.assertTrue(self.relay.aborted)
+
+    def test_reason(self) -> None:
+        """What the relay said before it closed is the reason."""
+        self.relay.say(b"!error unknown-name bob :Not the reason.")
+        self.relay.say(b"!error shutting-down :The relay is stopping.")
+        self.relay.lose()
+        self.assertIn("The relay is stopping.", str(self.client.lost))
+        self.assertEqual(self.client.name, "carol")
+
+    def test_reply_type(self) -> None:
+        """An error that nobody asked for can be read among the events."""
+        reading = ensureDeferred(anext(self.client.events()))
+        self.relay.say(b"!error busy :Later.")
+        self.assertEqual(self.successResultOf(reading), Reply("error", ("busy",), "Later."))
