@@ -16,8 +16,8 @@ PURE = [
     *("chatrelay.errors", "chatrelay.interfaces", "chatrelay.limits", "chatrelay.lines"),
     *("chatrelay.names", "chatrelay.wire", "chatrelay.registry", "chatrelay.session"),
     *("chatrelay.flow", "chatrelay.refs", "chatrelay.claims", "chatrelay.admission"),
-    *("chatrelay.naming", "chatrelay.sending", "chatrelay.liveness", "chatrelay.printable"),
-    *("chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
+    *("chatrelay.naming", "chatrelay.sending", "chatrelay.runs", "chatrelay.liveness"),
+    *("chatrelay.printable", "chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
     *("chatrelay.client.display", "chatrelay.bots.reverse"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
