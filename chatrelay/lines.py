@@ -74,7 +74,8 @@ class LineBuffer:
         if self._discarded is not None:
             start = data.index(b"\n") + 1
             self._extend_tail(data[: start - 1])
-            self._enqueue(self._discarded)
+            head, ending = self._discarded
+            self._enqueue(Overlong(head, ending.removesuffix(b"\r")))
             self._discarded = None
         lines = self._tail + data[start:end]
         self._tail = b""
