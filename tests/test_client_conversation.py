@@ -1,0 +1,248 @@
+"""Where typed lines go: never to whoever took the name of somebody who left."""
+
+from datetime import UTC, datetime
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.client.connecting import connect
+from chatrelay.client.conversation import MAX_KNOWN_NAMES, Conversation
+from chatrelay.client.core import Message
+from tests.client_harness import RelayEndpoint
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class ConversationTests(SynchronousTestCase):
+    """A conversation with a relay that the test plays."""
+
+    def setUp(self) -> None:
+        self.shown: list[str] = []
+        self.here = {"bob", "dave"}
+        self.conversation = Conversation(self.shown.append, lambda: NOON, zone=UTC)
+        self.attach()
+
+    def attach(self, to: str | None = None) -> None:
+        endpoint = RelayEndpoint()
+        connecting = connect(Clock(), endpoint, "carol", caps=())
+        self.relay = endpoint.accept()
+        self.relay.welcome()
+        self.client = self.successResultOf(connecting)
+        self.client._on_arrival = self.conversation.arrived
+        attaching = self.conversation.attach(self.client, to)
+        self.serve()
+        self.successResultOf(attaching)
+        self.shown.clear()
+
+    def serve(self, *, answer: bool = True) -> list[str]:
+        """Be the relay until it is silent; returns what the client wrote, but fences."""
+        written = []
+        while lines := self.relay.lines():
+            for line in lines:
+                ref, _, rest = line.decode().partition(" ")
+                if rest != "/ping .":
+                    written.append(rest)
+                for said in self.answers(rest) if answer else ():
+                    self.relay.say(f"{ref} {said}".encode())
+        return written
+
+    def answers(self, line: str) -> list[str]:
+        if line.startswith("%"):
+            targets = line[1:].split("%", maxsplit=1)[0].split(",")
+            return [
+                f"!sent {name}" if name in self.here else f"!error unknown-name {name} :Nobody."
+                for name in targets
+            ]
+        verb, *words = line.split()
+        return {
+            "/watch": [f"!{'online' if word in self.here else 'offline'} {word}" for word in words],
+            "/who": [*(f"!who {name}" for name in sorted(self.here)), "!end who 2"],
+            "/help": ["!help /who [NAME] :lists", "!help %NAME%TEXT :sends", "!end help"],
+            "/ping": ["!pong ."],
+            "/unwatch": [f"!unwatched {word}" for word in words],
+        }.get(verb, ["!error unknown-command :No."])
+
+    def type(self, *lines: str) -> list[str]:
+        """Type lines, each when the one before is done; returns the messages written."""
+        written = []
+        for line in lines:
+            self.conversation.typed(line)
+            written += self.serve()
+        return [line for line in written if line.startswith("%")]
+
+    def leave(self, name: str) -> None:
+        self.here.discard(name)
+        self.relay.say(b"!offline " + name.encode())
+
+    def test_target(self) -> None:
+        """Plain lines go to the last one named."""
+        written = self.type("%bob%hi", "more", "%dave%hi", "again", "/who", "and again")
+        self.assertEqual(
+            written, ["%bob%hi", "%bob%more", "%dave%hi", "%dave%again", "%dave%and again"]
+        )
+        self.assertIn("12:00:00 to bob: more", self.shown)
+
+    def test_nobody(self) -> None:
+        """Without a target a plain line is not sent, and why is said."""
+        self.assertEqual(self.type("hello"), [])
+        self.assertIn("nobody", self.shown[-1])
+
+    def test_watch_goes_first(self) -> None:
+        """The target is watched before the message, so that no departure is missed."""
+        self.conversation.typed("%bob%hi")
+        self.assertEqual(self.serve(), ["/watch bob", "%bob%hi"])
+
+    def test_left(self) -> None:
+        """Who left is no target, even when somebody has the name again."""
+        self.type("%bob%hi")
+        self.leave("bob")
+        self.assertIsNone(self.conversation.target)
+        self.here.add("bob")
+        self.relay.say(b"!online bob")
+        self.assertEqual(self.type("a secret for bob"), [])
+        self.assertIn("bob left", " ".join(self.shown))
+
+    def test_left_in_another_case(self) -> None:
+        """Names are compared as the relay compares them."""
+        self.here.add("Bob")
+        self.type("%Bob%hi")
+        self.relay.say(b"!offline bob")
+        self.assertIsNone(self.conversation.target)
+
+    def test_left_while_lines_wait(self) -> None:
+        """Lines typed for who then left are not sent, nor what was typed right behind."""
+        self.conversation.typed("%bob%one")
+        self.conversation.typed("two")
+        self.conversation.typed("three")
+        self.leave("bob")
+        written = [line for line in self.serve() if line.startswith("%")]
+        self.assertEqual(written, ["%bob%one"])
+        self.assertIn('* Plain lines do not go to bob any more; not sent: "two"', self.shown)
+        self.assertIn('* Plain lines do not go to bob any more; not sent: "three"', self.shown)
+
+    def test_typed_ahead(self) -> None:
+        """Lines typed at once go where they were meant to, in order."""
+        for line in ("%bob%1", "2", "%dave%3", "4"):
+            self.conversation.typed(line)
+        written = [line for line in self.serve() if line.startswith("%")]
+        self.assertEqual(written, ["%bob%1", "%bob%2", "%dave%3", "%dave%4"])
+        self.assertEqual(self.conversation.target, "dave")
+
+    def test_earlier_target_unwatched(self) -> None:
+        """Who is no target any more is not watched, unless the user asked for it."""
+        self.type("%bob%hi")
+        self.conversation.typed("%dave%hi")
+        self.assertEqual(self.serve(), ["/unwatch bob", "/watch dave", "%dave%hi"])
+        self.type("/watch dave")
+        self.conversation.typed("%bob%hi")
+        self.assertNotIn("/unwatch dave", self.serve())
+
+    def test_not_here(self) -> None:
+        """A message that is refused says so, with its text, and names no target."""
+        self.type("%bob%hi", "%nobody%psst")
+        self.assertIn('* nobody is not here: not delivered: "psst"', self.shown)
+        self.assertIsNone(self.conversation.target)
+        self.assertEqual(self.type("more"), [])
+
+    def test_several(self) -> None:
+        """Several names are no target; each refusal is told."""
+        self.type("%bob%hi", "%dave,nobody%both")
+        self.assertEqual(self.conversation.target, "bob")
+        self.assertIn('* nobody is not here: not delivered: "both"', self.shown)
+
+    def test_choose(self) -> None:
+        """A target without a message; one who is not here is none."""
+        self.assertEqual(self.type("%bob%", "hi"), ["%bob%hi"])
+        self.assertEqual(self.type("%nobody%", "hi"), [])
+        self.assertIsNone(self.conversation.target)
+
+    def test_first_target(self) -> None:
+        """--to sets the first target, if it is here."""
+        for to, target in (("bob", "bob"), ("nobody", None)):
+            self.conversation = Conversation(self.shown.append, lambda: NOON, zone=UTC)
+            self.attach(to)
+            self.assertEqual(self.conversation.target, target)
+
+    def test_misuse(self) -> None:
+        """What can not be sent is said, and is no target."""
+        self.assertEqual(self.type("%a b%hi", "%bob%\x1b", "hi"), [])
+        self.assertIsNone(self.conversation.target)
+        self.assertNotIn("\x1b", "".join(self.shown))
+
+    def test_unwatched(self) -> None:
+        """A target that the user unwatches can not be one."""
+        self.type("%bob%hi", "/unwatch bob")
+        self.assertIsNone(self.conversation.target)
+
+    def test_disconnect(self) -> None:
+        """After a gap the name may be somebody else's: it is named again or not written to."""
+        self.type("%bob%hi")
+        self.conversation.typed("on its way")
+        self.relay.lose()
+        self.conversation.detach()
+        self.assertIn(
+            '* The connection was lost; it may or may not have arrived: "on its way"', self.shown
+        )
+        self.conversation.typed("%bob%in the gap")
+        self.assertIn('* There is no connection now; not sent: "in the gap"', self.shown)
+        self.conversation.typed("/who")
+        self.conversation.typed("%dave%")
+        self.attach()
+        self.assertIsNone(self.conversation.target)
+        self.assertEqual(self.type("plain"), [])
+
+    def test_seen_late(self) -> None:
+        """Who left is known when it arrives, not when everything before it is shown."""
+        self.type("%bob%hi")
+        self.relay.say(*[b"%dave%flood"] * 100, b"!offline bob")
+        self.assertIsNone(self.conversation.target)
+        self.assertFalse(any("flood" in line for line in self.shown))
+
+    def test_presence_shown_once(self) -> None:
+        """Departures of the target are told once; those the user asked for as they come."""
+        self.type("/watch dave", "%bob%hi")
+        self.shown.clear()
+        for name in ("bob", "dave"):
+            self.leave(name)
+            self.conversation.show_event(self.client._unread.popleft()[0])
+        self.assertEqual(len(self.shown), 2)
+        self.assertEqual(self.shown[1], "* dave is not here.")
+
+    def test_watches_again(self) -> None:
+        """What the user watches is watched on the next connection, too."""
+        self.type("/watch dave")
+        self.relay.lose()
+        self.conversation.detach()
+        endpoint = RelayEndpoint()
+        connect(Clock(), endpoint, "carol", caps=()).addCallback(self.conversation.attach)
+        self.relay = endpoint.accept()
+        self.relay.welcome()
+        self.assertIn("/watch dave", self.serve())
+
+    def test_learned(self) -> None:
+        """Names and commands for completion come from the relay; their number is bounded."""
+        self.assertEqual(list(self.conversation.names), ["bob", "dave"])
+        self.assertEqual(self.conversation.verbs, ["help", "quit", "who"])
+        for number in range(MAX_KNOWN_NAMES + 1):
+            self.conversation.show_event(Message(f"n{number}", "hi"))
+        self.assertEqual(len(self.conversation.names), MAX_KNOWN_NAMES)
+        self.leave("n7")
+        self.assertNotIn("n7", self.conversation.names)
+
+    def test_harmless(self) -> None:
+        """Nothing shown drives the terminal."""
+        self.conversation.show_event(Message("bob", "\u202eevil\x1b[2J"))
+        self.assertEqual(self.shown, ["12:00:00 bob: \\u202eevil\\x1b[2J"])
+
+    def test_help(self) -> None:
+        """/help tells how to write, then what the relay has."""
+        self.type("/help")
+        self.assertIn("%bob%hi", self.shown[0])
+        self.assertIn("* /who [NAME] - lists", self.shown)
+
+    def test_leave(self) -> None:
+        """/quit leaves; nothing else does."""
+        self.assertFalse(self.conversation.typed("/quit"))
+        self.assertTrue(self.conversation.typed("/nonsense"))
+        self.serve()
+        self.assertEqual(self.shown[-1], "* No. (unknown-command)")
