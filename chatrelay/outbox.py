@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from chatrelay.flow import Backlog, Flow
 from chatrelay.sockets import queued_bytes
+from chatrelay.turn import Turn
 
 # What is handed to the transport beyond this waits here, where it can be counted.
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 128 * 1024
 
 
 @implementer(IPullProducer)
@@ -31,12 +33,22 @@ class Outbox(Backlog):
     is held when it is over the mark.  After `finish` or `discard` writing does nothing.
     """
 
-    __slots__ = ("_end_slow", "_flow", "_handed_bytes", "_transport", "_waiting")
+    __slots__ = (
+        "_end_slow",
+        "_flow",
+        "_handed_bytes",
+        "_is_due",
+        "_send_now",
+        "_transport",
+        "_turn",
+        "_waiting",
+    )
 
     def __init__(
         self,
         transport: Any,  # noqa: ANN401 - ITransport and IConsumer, of whatever door
         flow: Flow,
+        turn: Turn,
         end_slow: Callable[[], None],
     ) -> None:
         """
@@ -47,6 +59,13 @@ class Outbox(Backlog):
         super().__init__()
         self._transport: Any | None = transport
         self._flow = flow
+        self._turn = turn
+        self._is_due = False
+        # The wrapper of a TLS transport has the method too, of what is under it, which
+        # must not be sent anything in clear.
+        self._send_now: Callable[[bytes], int | Exception] | None = (
+            transport.writeSomeData if isinstance(transport, FileDescriptor) else None
+        )
         self._end_slow = end_slow
         self._handed_bytes = 0
         self._waiting: list[bytes] = []
@@ -55,18 +74,22 @@ class Outbox(Backlog):
 
     def write(self, data: bytes) -> None:
         """Send, after everything written before."""
-        transport = self._transport
-        if transport is None:
+        if self._transport is None:
             return
         size = len(data)
         self.written_bytes += size
         self.unsent_bytes += size
         self._flow.unsent_bytes += size
-        if self._handed_bytes < PIECE_BYTES:
-            self._handed_bytes += size
-            transport.write(data)
-        else:
-            self._waiting.append(data)
+        self._waiting.append(data)
+        if not self._is_due and not self._handed_bytes:
+            self._is_due = True
+            self._turn.add(self)
+
+    def send(self) -> None:
+        """The turn ends: send what waits, if the transport has nothing of it yet."""
+        self._is_due = False
+        if self._waiting and not self._handed_bytes and self._transport is not None:
+            self._hand_over()
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty: count what it sent and hand over the next piece."""
@@ -75,10 +98,8 @@ class Outbox(Backlog):
         self._count_sent(self._handed_bytes)
         self._handed_bytes = 0
         if self._waiting:
-            piece = self._next_piece()
-            self._handed_bytes = len(piece)
-            self._transport.write(piece)
-        if self.is_over:
+            self._hand_over()
+        elif self.is_over:
             self._flow.drained(self)
 
     def stopProducing(self) -> None:
@@ -109,7 +130,27 @@ class Outbox(Backlog):
         """End the connection, because it takes too little."""
         self._end_slow()
 
+    def _hand_over(self) -> None:
+        # The transport is empty.  What its socket takes at once needs no event to wait
+        # for; the transport is handed the rest, and asks for more when it is empty again.
+        piece = self._next_piece()
+        size = len(piece)
+        sent = self._send_now(piece) if self._send_now is not None else 0
+        # What is no number is an error, which the transport finds for itself.
+        sent = sent if isinstance(sent, int) and sent > 0 else 0
+        self._count_sent(sent)
+        if sent < size:
+            self._handed_bytes = size - sent
+            self._transport.write(piece[sent:])
+        elif self._waiting:
+            self._is_due = True
+            self._turn.add(self)
+        if self.is_over:
+            self._flow.drained(self)
+
     def _next_piece(self) -> bytes:
+        if len(self._waiting) == 1:
+            return self._waiting.pop()
         size = count = 0
         while count < len(self._waiting) and size < PIECE_BYTES:
             size += len(self._waiting[count])

@@ -35,6 +35,7 @@ from chatrelay.registry import Registry
 from chatrelay.relay import Relay
 from chatrelay.runs import Run
 from chatrelay.session import Session, State
+from chatrelay.turn import Turn
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
 TICK_S = 1.0
@@ -81,7 +82,7 @@ class RelayProtocol(LineReceiver):
         peer = _peer(self._peer_address)
         if not self._admit(peer, exempt=_is_local(self._peer_address)):
             return
-        outbox = Outbox(transport, self.relay.flow, self._end_slow)
+        outbox = Outbox(transport, self.relay.flow, self.factory.turn, self._end_slow)
         self.session = Session(self.relay, self, outbox, peer)
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
@@ -300,6 +301,7 @@ class RelayFactory(Factory):
         """
         self.relay = relay or Relay(seconds=clock.seconds)
         self.is_stopping = False
+        self.turn = Turn(clock)
         self._clock = clock
         self._connections: set[RelayProtocol] = set()
         self._ticker = LoopingCall(self._tick)
