@@ -63,7 +63,7 @@ class Outbox(Backlog):
         self._is_due = False
         # The wrapper of a TLS transport has the method too, of what is under it, which
         # must not be sent anything in clear.
-        self._send_now: Callable[[bytes], int | Exception] | None = (
+        self._send_now: Callable[[bytes], int | BaseException] | None = (
             transport.writeSomeData if isinstance(transport, FileDescriptor) else None
         )
         self._end_slow = end_slow
@@ -89,7 +89,7 @@ class Outbox(Backlog):
         """The turn ends: send what waits, if the transport has nothing of it yet."""
         self._is_due = False
         if self._waiting and not self._handed_bytes and self._transport is not None:
-            self._hand_over()
+            self._hand_over(self._transport)
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty: count what it sent and hand over the next piece."""
@@ -98,7 +98,7 @@ class Outbox(Backlog):
         self._count_sent(self._handed_bytes)
         self._handed_bytes = 0
         if self._waiting:
-            self._hand_over()
+            self._hand_over(self._transport)
         elif self.is_over:
             self._flow.drained(self)
 
@@ -130,7 +130,7 @@ class Outbox(Backlog):
         """End the connection, because it takes too little."""
         self._end_slow()
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, transport: Any) -> None:  # noqa: ANN401
         # The transport is empty.  What its socket takes at once needs no event to wait
         # for; the transport is handed the rest, and asks for more when it is empty again.
         piece = self._next_piece()
@@ -141,7 +141,7 @@ class Outbox(Backlog):
         self._count_sent(sent)
         if sent < size:
             self._handed_bytes = size - sent
-            self._transport.write(piece[sent:])
+            transport.write(piece[sent:])
         elif self._waiting:
             self._is_due = True
             self._turn.add(self)
