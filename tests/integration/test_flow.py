@@ -340,6 +340,7 @@ class Crowds(RelayTestCase):
         while time.monotonic() < ends_s:
             round_trips.append(ann.ping())
         grown = relay.memory_bytes("VmHWM") - before
+        self.assertGreater(len(remaining), self.COUNT / 2)
         log.msg(
             f"1,000 senders to one: the relay grew by {grown / MIB:.0f} MiB; another's round trip"
             f" p50 {percentile(round_trips, 50) * 1e3:.2f} ms,"
