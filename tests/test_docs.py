@@ -53,9 +53,10 @@ class TranscriptTests(RelayTestCase):
             raise SkipTest(reason)
         directory = Path(tempfile.mkdtemp(prefix="chatrelay-docs-"))
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
-        workshop = Workshop(directory, self.document.files)
+        port = str(self.relay().address()[1])
+        workshop = Workshop(directory, self.document.files, port)
         run = run_session if block.classes & {"session", "exchange"} else run_console
-        run(block, workshop, str(self.relay().address()[1]))
+        run(block, workshop, port)
 
 
 def _is_transcript(block: Block) -> bool:

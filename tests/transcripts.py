@@ -21,6 +21,8 @@ What a document may hold, in ``.. code-block::`` directives:
     Whoever starts no program is a plain TCP connection.  Everybody must have read
     everything when the block ends.  A ``twistd`` that is started in a block is the
     relay of that block.
+``:class: session terminal``
+    A session whose ``python`` programs run on a terminal; lines with their prompt are skipped.
 ``text`` with ``:class: exchange``
     The same, among people who have given the names that stand at the left already.
 any language with ``:name: FILE``
@@ -30,7 +32,8 @@ any language with ``:name: FILE``
 
 ``...`` within an expected line stands for anything, alone on a line for any lines.
 Times, ids, ephemeral ports and durations are not compared, `_VARIABLE` says how.  The
-documented port 12345 is replaced by the one that the test's relay has.
+documented port 12345 is replaced by the one that the test's relay has; a client that is
+started without ``--port`` is told.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ from typing import NamedTuple
 from docutils import nodes
 from docutils.core import publish_doctree
 
-from tests.integration.relay_process import DEADLINE_S
+from tests.integration.relay_process import DEADLINE_S, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTED_PORT = "12345"
@@ -60,6 +63,7 @@ DOCUMENTED_PORT = "12345"
 _VARIABLE = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}Z|[+-]\d{4})"), "<time>"),
     (re.compile(r"\b[0-9a-f]{12}-[0-9a-f]+\b"), "<id>"),
+    (re.compile(r"^\d\d:\d\d:\d\d "), "<time> "),
     (re.compile(r"\bidle=\d+"), "idle=<seconds>"),
     (re.compile(r"(?:127\.0\.0\.1|::1) port \d+"), "<loopback> port <port>"),
     (re.compile(r"\bafter (?:\d+ min )?\d+ s\b"), "after <duration>"),
@@ -155,8 +159,7 @@ def read_document(path: Path) -> Document:
     links = [
         str(reference["refuri"])
         for reference in tree.findall(nodes.reference)
-        if "refuri" in reference
-        and not re.match(r"[a-z]+:", str(reference["refuri"]))
+        if "refuri" in reference and not re.match(r"[a-z]+:", str(reference["refuri"]))
     ]
     return Document(path, tree, complaints.getvalue(), blocks, links)
 
@@ -196,11 +199,13 @@ def _without_variables(text: str) -> str:
 class Workshop:
     """A directory with the files of a document, and the environment of its commands."""
 
-    def __init__(self, directory: Path, files: dict[str, str]) -> None:
+    def __init__(self, directory: Path, files: dict[str, str], port: str) -> None:
         self.directory = directory / "work"
         self.directory.mkdir()
         for name, text in files.items():
-            (self.directory / name).write_text(text, encoding="utf-8")
+            (self.directory / name).write_text(
+                text.replace(DOCUMENTED_PORT, port), encoding="utf-8"
+            )
         programs = directory / "bin"
         programs.mkdir()
         _install(programs / "python", "")
@@ -233,6 +238,8 @@ def _install(program: Path, arguments: str) -> None:
 
 def missing_program(block: Block) -> str:
     """The reason why a block can not be run on this machine; empty if it can."""
+    if "terminal" in block.classes and shutil.which("tmux") is None:
+        return "there is no tmux; Debian's package is tmux"
     if re.search(r"\bnc\b", block.text) and shutil.which("nc") is None:
         return "there is no nc; Debian's package is netcat-openbsd"
     return ""
@@ -278,7 +285,9 @@ class Party:
         while b"\n" not in self._buffer and not self.ended:
             ready, _, _ = select.select([self], [], [], max(0.0, deadline_s - time.monotonic()))
             if not ready:
-                raise TranscriptError(f"{self.who} reads nothing more; unfinished: {self._buffer!r}")
+                raise TranscriptError(
+                    f"{self.who} reads nothing more; unfinished: {self._buffer!r}"
+                )
             try:
                 data = os.read(self.fileno(), 65536)
             except ConnectionResetError:
@@ -376,6 +385,44 @@ class Program(Party):
         self._stdout.close()
 
 
+class OnTerminal(Party):
+    """A program on a terminal, which is a tmux of its own."""
+
+    _PROMPT = re.compile(r"\S+(?: to \S+)?>(?: |\Z)")
+
+    def __init__(self, who: str, workshop: Workshop, command: str) -> None:
+        super().__init__(who)
+        self._tmux = ["tmux", "-S", str(workshop.directory.parent / f"tmux-{who}"), "-f/dev/null"]
+        self._seen = 0
+        subprocess.run(
+            [*self._tmux, "new-session", "-d", "-x", "160", "-y", "50", f"exec {command}"],
+            cwd=workshop.directory,
+            env={**workshop.environment, "TERM": "screen"},
+            check=True,
+        )
+
+    def write(self, data: bytes) -> None:
+        for line in data.decode().splitlines():
+            self._run("send-keys", "-l", "--", line)
+            self._run("send-keys", "Enter")
+
+    def read_line(self) -> str | None:
+        eventually(f"{self.who} reads something", lambda: len(self._lines()) > self._seen)
+        self._seen += 1
+        return self._lines()[self._seen - 1]
+
+    def _lines(self) -> list[str]:
+        shown = self._run("capture-pane", "-p", "-S", "-").rstrip().splitlines()
+        return [line.rstrip() for line in shown if not self._PROMPT.match(line)]
+
+    def _run(self, *command: str) -> str:
+        ran = subprocess.run([*self._tmux, *command], check=True, capture_output=True)
+        return ran.stdout.decode()
+
+    def close(self) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=False, stderr=subprocess.DEVNULL)
+
+
 # -- the two kinds of transcript
 
 
@@ -400,7 +447,11 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
                 if line.startswith("twistd"):
                     line = line.replace(port, own_port := free_port())
                     port = own_port
-                parties[who] = Program(who, workshop, line)
+                kind: type[Program | OnTerminal] = Program
+                if "terminal" in block.classes and line.startswith("python "):
+                    kind = OnTerminal
+                line = _with_port(line, port)
+                parties[who] = kind(who, workshop, line)
                 continue
             if who not in parties:
                 parties[who] = Connected(who, port)
@@ -422,6 +473,12 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
     finally:
         for party in reversed(parties.values()):
             party.close()
+
+
+def _with_port(command: str, port: str) -> str:
+    if "--port" in command or "--server" in command:
+        return command
+    return command.replace("-m chatrelay.client ", f"-m chatrelay.client --port {port} ")
 
 
 def _do(party: Party, line: str) -> None:
@@ -451,7 +508,7 @@ def _see(party: Party, line: str, *, after_any: bool) -> None:
 
 
 def _expect_nothing_more(party: Party) -> None:
-    if party.ended:
+    if party.ended or isinstance(party, OnTerminal):
         return
     if isinstance(party, Program):
         if party.process.poll() is not None:
@@ -481,7 +538,8 @@ def run_console(block: Block, workshop: Workshop, port: str) -> None:
             raise TranscriptError(f"{block.where}: this follows no command: {written}")
     mark = "-- the end of a command --"
     script = "".join(
-        f"{command}\nstatus=$?; echo '{mark}'; (exit $status)\n" for command, _ in commands
+        f"{_with_port(command, port)}\nstatus=$?; echo '{mark}'; (exit $status)\n"
+        for command, _ in commands
     )
     printed = _run_script(script, workshop, block.where).split(f"{mark}\n")
     for (command, expected), output in zip(commands, printed, strict=False):
