@@ -1,0 +1,1 @@
+"""Measure chatrelay beside other relays: ``python -m bench`` (docs/performance.rst)."""

@@ -1,0 +1,94 @@
+"""The command line of the benchmark; docs/performance.rst tells how to read its table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from bench.relays import RELAYS, Relay, chatrelay_variant, has_compiled_parts
+from bench.results import WORKS
+from bench.rounds import Bench, Extent
+
+_QUICK = Extent(rounds=2, seconds=0.4, verified=2000, trips=1000, connections=1000, settle_s=0.3)
+
+
+def _arguments(given: list[str]) -> argparse.Namespace:
+    default = [name for name in RELAYS if name != "chatrelay-pure" or has_compiled_parts()]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure chatrelay beside other relays, all of them on this machine.",
+        epilog=" ".join(f"({letter}) {work}." for letter, work in WORKS.items()),
+    )
+    parser.add_argument("--rounds", type=int, help="how often each relay has its turn [5]")
+    parser.add_argument("--seconds", type=float, help="of one measurement, about [1.2]")
+    parser.add_argument("--connections", type=int, help="how many are named in (e) [9000]")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: a first look")
+    parser.add_argument("--work", default="a,b,c,d,e,f", help="which [%(default)s]")
+    parser.add_argument("--sizes", default="16,64,1024", help="of texts, in bytes [%(default)s]")
+    parser.add_argument("--relays", default=",".join(default), help="which [%(default)s]")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="'LABEL NAME=VALUE ...'",
+        help="chatrelay once more, with these environment variables; PYTHONPATH=/another/checkout"
+        " compares two versions",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found there")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it (needs matplotlib)")
+    return parser.parse_args(given)
+
+
+def _relays(arguments: argparse.Namespace) -> list[Relay]:
+    relays = []
+    for name in arguments.relays.split(","):
+        if name not in RELAYS:
+            raise SystemExit(f"no relay {name}; there are {', '.join(RELAYS)}")
+        relay = RELAYS[name]
+        if relay.is_missing:
+            print(f"{relay.label} is missing; {relay.installed_by} installs it", file=sys.stderr)
+        elif relay.dialect != "unparsed" or "f" in arguments.work:
+            relays.append(relay)
+    for variant in arguments.variant:
+        label, *settings = variant.split()
+        relays.insert(1, chatrelay_variant(label, dict(pair.split("=", 1) for pair in settings)))
+    return relays
+
+
+def _extent(arguments: argparse.Namespace) -> Extent:
+    extent = vars(_QUICK if arguments.quick else Extent())
+    for key in ("rounds", "seconds", "connections"):
+        if getattr(arguments, key) is not None:
+            extent = {**extent, key: getattr(arguments, key)}
+    return Extent(**extent)
+
+
+def main() -> None:
+    """Measure, print the table, and write what was asked for."""
+    arguments = _arguments(sys.argv[1:])
+    if arguments.figure:
+        # Not after an hour of measuring.
+        from bench.figure import draw
+    works = arguments.work.split(",")
+    if unknown := set(works) - set(WORKS):
+        raise SystemExit(f"no work {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    bench = Bench(
+        _relays(arguments),
+        works,
+        sizes,
+        _extent(arguments),
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    results = bench.run()
+    print(results.table())
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results.as_json(), indent=1) + "\n", "utf-8")
+    if arguments.figure:
+        draw(results, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""
+Twisted passing bytes on without looking at them: what no relay on it can exceed.
+
+The first line pairs a sender with its receiver: what ``s003`` sends goes to ``r003``, who is
+there before it.  A receiver that does not read holds its sender, as in
+`twisted.protocols.portforward`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet import protocol, reactor
+from twisted.python.failure import Failure
+
+
+class End(protocol.Protocol):
+    """One end of a pair."""
+
+    receivers: dict[bytes, Any] = {}  # transports, by the digits of the name
+    _recipient: Any = None
+    _named = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what came, except for the first line."""
+        if self._recipient is not None:
+            self._recipient.write(data)
+        elif not self._named:
+            self._be_named(data)
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:  # noqa: ARG002
+        """Release the other end."""
+        if self._recipient is not None:
+            self._recipient.unregisterProducer()
+
+    def _be_named(self, line: bytes) -> None:
+        self._named = True
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        name = line.rstrip()
+        if name.startswith(b"r"):
+            self.receivers[name[1:]] = transport
+        else:
+            self._recipient = self.receivers[name[1:]]
+            self._recipient.registerProducer(transport, True)
+        transport.write(b"!welcome " + name + b"\n")
+
+
+def main() -> None:
+    """Listen on the port given."""
+    running: Any = reactor
+    running.listenTCP(int(sys.argv[1]), protocol.Factory.forProtocol(End), interface="127.0.0.1")
+    running.run()
+
+
+if __name__ == "__main__":
+    main()

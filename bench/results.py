@@ -1,0 +1,258 @@
+"""What was measured: medians, spreads and ratios, as a table and as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+BASE = "nats"
+LIMIT = "forward"
+
+WORKS = {
+    "a": "4 senders to 4 receivers, one each",
+    "b": "20 senders to 20 receivers at random",
+    "c": "50 senders to 1000 receivers at random",
+    "d": "round trip of one line each way",
+    "e": "connections accepted and named, and their memory",
+    "f": "(a) forwarded by Twisted without looking at it",
+}
+
+# A generator that is this busy may be what is measured.
+_BUSY_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    One figure of a work.
+
+    :ivar key: in what the generator found.
+    :ivar title: for people.
+    :ivar scale: what it is divided by to be shown.
+    :ivar unit: of it then.
+    """
+
+    key: str
+    title: str
+    scale: float
+    unit: str
+
+
+THROUGHPUT = Measure("rate", "messages", 1000.0, "k/s")
+MEASURES: dict[str, tuple[Measure, ...]] = {
+    "a": (THROUGHPUT,),
+    "b": (THROUGHPUT,),
+    "c": (THROUGHPUT,),
+    "d": (
+        Measure("idle_p50_us", "idle, p50", 1.0, "us"),
+        Measure("idle_p99_us", "idle, p99", 1.0, "us"),
+        Measure("loaded_p50_us", "under load (b), p50", 1000.0, "ms"),
+        Measure("loaded_p99_us", "under load (b), p99", 1000.0, "ms"),
+    ),
+    "e": (
+        Measure("rate", "connections", 1000.0, "k/s"),
+        Measure("kib_per_connection", "memory of one", 1.0, "KiB"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some rounds, the least and the most."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """Of these values; ``None`` of none."""
+        if not values:
+            return None
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass
+class Entry:
+    """
+    One relay at one work with one size of text.
+
+    :ivar found: what the generator found in each round.
+    """
+
+    work: str
+    size: int
+    relay: str
+    label: str
+    found: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def values(self, key: str) -> dict[int, float]:
+        """One figure, by round."""
+        return {number: found[key] for number, found in self.found.items() if key in found}
+
+    def spread(self, key: str) -> Spread | None:
+        """One figure over the rounds."""
+        return Spread.of(list(self.values(key).values()))
+
+    def ratio(self, to: Entry, key: str) -> Spread | None:
+        """One figure as a ratio to another relay's in the same round."""
+        own, other = self.values(key), to.values(key)
+        return Spread.of([own[number] / other[number] for number in own if other.get(number)])
+
+    def remarks(self) -> list[str]:
+        """What to know before reading the figures."""
+        remarks = sorted({found["error"] for found in self.found.values() if "error" in found})
+        own, server = self.spread("generator_share"), self.spread("server_share")
+        if own is not None and own.median >= _BUSY_SHARE:
+            remarks.append("the generator is the bottleneck")
+        elif own is not None and server is not None:
+            cores = os.cpu_count() or 1
+            if own.median + server.median >= _BUSY_SHARE * cores:
+                remarks.append(f"all {cores} cores busy")
+        loaded = sorted({str(found.get("loaded_error", "")) for found in self.found.values()})
+        return remarks + [f"under load: {error}" for error in loaded if error]
+
+
+class Results:
+    """Everything that one run has found."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, int, str], Entry] = {}
+
+    def add(
+        self, work: str, size: int, relay: str, label: str, number: int, found: dict[str, Any]
+    ) -> None:
+        """Note what one measurement found in a round."""
+        entry = self.entries.setdefault((work, size, relay), Entry(work, size, relay, label))
+        entry.found[number] = found
+
+    def in_words(self, work: str, found: dict[str, Any]) -> str:
+        """One measurement in a few words."""
+        return ", ".join(
+            f"{measure.title} {found[measure.key] / measure.scale:,.4g} {measure.unit}"
+            for measure in MEASURES[work]
+            if measure.key in found
+        )
+
+    def groups(self) -> list[tuple[str, int]]:
+        """Which works with which sizes there are."""
+        return sorted({(work, size) for work, size, _ in self.entries})
+
+    def group(self, work: str, size: int) -> list[Entry]:
+        """The relays at one work with one size."""
+        return [
+            entry for entry in self.entries.values() if (entry.work, entry.size) == (work, size)
+        ]
+
+    def table(self) -> str:
+        """Everything as text."""
+        lines = []
+        for work, size in self.groups():
+            entries = self.group(work, size)
+            texts = f", {size}-byte texts" if size else ""
+            for measure in MEASURES[work]:
+                lines.append(f"({work}) {WORKS[work]}{texts}: {measure.title}, {measure.unit}")
+                lines.extend(self._rows(entries, measure))
+                lines.append("")
+        return "\n".join([*lines, *self._matrix()])
+
+    def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
+        base = next((entry for entry in entries if entry.relay == BASE), None)
+        has_cpu = measure.key == "rate"
+        heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}" if has_cpu else ""
+        lines = [f"  {'':20}{'median':>9}  {'least..most':19}{'to nats-server':22}{heads}"]
+        for entry in entries:
+            spread = entry.spread(measure.key)
+            remarks = "; ".join(entry.remarks())
+            if spread is None:
+                lines.append(f"  {entry.label:20}{'-':>9}  {remarks}")
+                continue
+            scale = measure.scale
+            rest = f"{spread.least / scale:,.4g}..{spread.most / scale:,.4g}"
+            ratio = _shown(entry.ratio(base, measure.key)) if base else ""
+            line = f"  {entry.label:20}{spread.median / scale:>9,.4g}  {rest:19}{ratio:22}"
+            if has_cpu:
+                line += _cpu(entry)
+            lines.append(f"{line}  {remarks}".rstrip())
+        return lines
+
+    def _matrix(self) -> list[str]:
+        """Our throughput as a ratio to everybody's, at one glance."""
+        lines = []
+        ours = sorted({name for _, _, name in self.entries if name.startswith("chatrelay")})
+        for our in ours:
+            others = {
+                entry.relay: entry.label for entry in self.entries.values() if entry.relay != our
+            }
+            lines.append(f"{our}: messages a second, as a ratio to each other relay")
+            lines.append("  " + f"{'':14}" + "".join(f"{label:>19}" for label in others.values()))
+            for work, size in self.groups():
+                own = self.entries.get((work, size, our))
+                if own is None or THROUGHPUT not in MEASURES[work]:
+                    continue
+                line = f"  ({work}) {size:4} bytes"
+                for other in others:
+                    entry = self.entries.get((work, size, other))
+                    ratio = own.ratio(entry, THROUGHPUT.key) if entry else None
+                    line += f"{f'{ratio.median:.2f}' if ratio else '-':>19}"
+                lines.append(line)
+            lines.append("")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON: where it was measured, every round, medians and ratios."""
+        rows = []
+        for entry in self.entries.values():
+            base = self.entries.get((entry.work, entry.size, BASE))
+            limit = self.entries.get((entry.work, entry.size, LIMIT))
+            figures = {}
+            for measure in MEASURES[entry.work]:
+                figures[measure.key] = {
+                    "spread": _plain(entry.spread(measure.key)),
+                    "to_nats": _plain(entry.ratio(base, measure.key) if base else None),
+                    "to_unparsed": _plain(entry.ratio(limit, measure.key) if limit else None),
+                }
+            rows.append(
+                {
+                    "work": entry.work,
+                    "size": entry.size,
+                    "relay": entry.relay,
+                    "label": entry.label,
+                    "figures": figures,
+                    "remarks": entry.remarks(),
+                    "rounds": entry.found,
+                }
+            )
+        machine = {
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "twisted": version("twisted"),
+        }
+        return {"machine": machine, "rows": rows}
+
+
+def _cpu(entry: Entry) -> str:
+    per_million = entry.spread("cpu_s_per_million")
+    if per_million is None:
+        per_thousand = entry.spread("cpu_s_per_thousand")
+        cpu = per_thousand.median * 1000 if per_thousand else 0.0
+    else:
+        cpu = per_million.median
+    server, generator = entry.spread("server_share"), entry.spread("generator_share")
+    shares = (server.median if server else 0.0, generator.median if generator else 0.0)
+    return f"{cpu:>9.3g}{shares[0]:>8.0%}{shares[1]:>11.0%}"
+
+
+def _shown(ratio: Spread | None) -> str:
+    return f"{ratio.median:.2f} ({ratio.least:.2f}..{ratio.most:.2f})" if ratio else "-"
+
+
+def _plain(spread: Spread | None) -> dict[str, float] | None:
+    return vars(spread) if spread else None

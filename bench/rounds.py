@@ -1,0 +1,224 @@
+"""
+The rounds: every relay is measured once in each, one right after the other.
+
+A shared machine is now faster, now slower; two relays that are measured within seconds see
+much the same of it.  So nothing is compared but ratios within one round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.dialects import DIALECTS
+from bench.process import Served, allow_files, cpu_s
+from bench.relays import CHECKOUT, Relay
+from bench.results import Results
+
+_TASK_S = 240.0
+_CALM_S = 10.0
+# What a generator needs for itself beside the connections.
+_OTHER_FILES = 200
+
+
+@dataclass(frozen=True)
+class Extent:
+    """
+    How much is measured.
+
+    :ivar rounds: how often each relay has its turn.
+    :ivar seconds: about how long one measurement lasts.
+    :ivar verified: messages looked at one by one before each measurement.
+    :ivar trips: round trips in one measurement.
+    :ivar connections: how many are named in (e).
+    :ivar settle_s: how long they are left alone before memory is looked at.
+    """
+
+    rounds: int = 5
+    seconds: float = 1.2
+    verified: int = 10_000
+    trips: int = 5000
+    connections: int = 9000
+    settle_s: float = 1.0
+
+
+class Bench:
+    """
+    One run of the benchmark.
+
+    :ivar results: what it found so far.
+    """
+
+    def __init__(
+        self,
+        relays: Sequence[Relay],
+        works: Sequence[str],
+        sizes: Sequence[int],
+        extent: Extent,
+        tell: Callable[[str], None],
+    ) -> None:
+        """
+        Prepare a run.
+
+        :param works: letters from ``a`` to ``f``.
+        :param sizes: of the texts, in bytes.
+        :param tell: is told what is being done, a line each.
+        """
+        self.results = Results()
+        self._relays = relays
+        self._works = works
+        self._sizes = sizes
+        self._extent = extent
+        self._tell = tell
+        self._messages: dict[tuple[str, str, int], int] = {}
+        self._files = allow_files()
+
+    def run(self) -> Results:
+        """Go through all rounds; an interrupt ends them early, with what there is."""
+        with contextlib.suppress(KeyboardInterrupt):
+            for number in range(self._extent.rounds):
+                self._run_round(number)
+        return self.results
+
+    def _run_round(self, number: int) -> None:
+        # Each round has its relays anew: hash seeds and memory layouts differ from start
+        # to start, and that belongs into the spread.
+        with contextlib.ExitStack() as ending:
+            running: dict[str, Served] = {}
+            for relay in self._relays:
+                running[relay.name] = relay.start()
+                ending.callback(running[relay.name].end)
+            for work, size, relay in self._turns():
+                served = running[relay.name]
+                self._note(
+                    number, work, size, relay, lambda: self._measure(work, size, relay, served)
+                )
+        if "e" in self._works:
+            for relay in self._parsing:
+                self._note(number, "e", 0, relay, lambda: self._connect(relay))
+
+    @property
+    def _parsing(self) -> list[Relay]:
+        return [relay for relay in self._relays if relay.dialect != "unparsed"]
+
+    def _turns(self) -> Iterator[tuple[str, int, Relay]]:
+        for work in "abcd":
+            for size in self._sizes:
+                for relay in self._relays:
+                    # (f) is the traffic of (a), and is measured next to it.
+                    wanted = work if relay.dialect != "unparsed" else {"a": "f"}.get(work)
+                    if wanted in self._works:
+                        yield work, size, relay
+
+    def _note(
+        self, number: int, work: str, size: int, relay: Relay, measure: Callable[[], dict[str, Any]]
+    ) -> None:
+        try:
+            found = measure()
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            found = {"error": str(error)}
+        self.results.add(work, size, relay.name, relay.label, number, found)
+        shown = found.get("error") or self.results.in_words(work, found)
+        of = f" {size} bytes" if size else ""
+        self._tell(f"round {number + 1} ({work}){of} {relay.label}: {shown}")
+
+    def _measure(self, work: str, size: int, relay: Relay, served: Served) -> dict[str, Any]:
+        if size > DIALECTS[relay.dialect].max_text_bytes:
+            return {"error": "its lines can not hold this"}
+        if work == "d":
+            return self._round_trips(size, relay, served)
+        known = (relay.name, work, size)
+        found = _generate(
+            relay,
+            served,
+            kind="throughput",
+            work=work,
+            size=size,
+            verified=self._extent.verified,
+            seconds=self._extent.seconds,
+            messages=self._messages.get(known),
+        )
+        if "messages" in found:
+            self._messages[known] = found["messages"]
+        return found
+
+    def _round_trips(self, size: int, relay: Relay, served: Served) -> dict[str, Any]:
+        asked = {"kind": "round_trips", "size": size, "trips": self._extent.trips}
+        seconds = 2 * self._extent.seconds
+        idle = _generate(relay, served, **asked, seconds=seconds)
+        if "error" in idle:
+            return idle
+        flood = _begin(relay, served, kind="flood", work="b", size=size, seconds=10 * seconds)
+        try:
+            assert flood.stdout is not None
+            flood.stdout.readline()
+            time.sleep(seconds / 8)
+            loaded = _generate(relay, served, **asked, seconds=seconds)
+            if "error" not in loaded and flood.poll() is not None:
+                loaded = {"error": f"the load ended: {flood.stdout.read().strip()}"}
+        finally:
+            flood.kill()
+            flood.communicate()
+        _calm_down(served)
+        return {
+            **{f"idle_{key}": value for key, value in idle.items()},
+            **{f"loaded_{key}": value for key, value in loaded.items()},
+        }
+
+    def _connect(self, relay: Relay) -> dict[str, Any]:
+        served = relay.start()
+        try:
+            return _generate(
+                relay,
+                served,
+                kind="connections",
+                count=min(self._extent.connections, self._files - _OTHER_FILES),
+                settle_s=self._extent.settle_s,
+            )
+        finally:
+            served.end()
+
+
+def _begin(relay: Relay, served: Served, **task: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    generator = subprocess.Popen(  # noqa: S603 - the command is ours
+        [sys.executable, "-m", "bench.generator"],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    task |= {"dialect": relay.dialect, "port": served.port, "pid": served.pid}
+    assert generator.stdin is not None
+    generator.stdin.write(json.dumps(task) + "\n")
+    generator.stdin.flush()
+    return generator
+
+
+def _generate(relay: Relay, served: Served, **task: Any) -> dict[str, Any]:  # noqa: ANN401
+    generator = _begin(relay, served, **task)
+    try:
+        output, _ = generator.communicate(timeout=_TASK_S)
+    except BaseException:
+        generator.kill()
+        generator.communicate()
+        raise
+    if not output:
+        return {"error": "the generator failed"}
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def _calm_down(served: Served) -> None:
+    """Wait until a relay has dealt with what the load left behind."""
+    ends_s = time.monotonic() + _CALM_S
+    while time.monotonic() < ends_s:
+        before_s = cpu_s(served.pid)
+        time.sleep(0.2)
+        if cpu_s(served.pid) - before_s < 0.04:
+            return
