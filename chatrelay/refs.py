@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from hashlib import blake2b
 
-from chatrelay.errors import RefReused
 from chatrelay.limits import Limits
 
 # Remembering texts as they are would let one connection hold 8 MB of them.
@@ -25,20 +24,17 @@ class AcceptedRefs:
         # By ref, in the order of first use: when that was, and a text's digest by recipient.
         self._accepted: OrderedDict[bytes, tuple[float, dict[bytes, bytes]]] = OrderedDict()
 
-    def is_repetition(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> bool:
+    def has_text(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> bool | None:
         """
-        Whether this message was accepted before, and so is answered and not delivered.
+        Look up a message that may have been accepted before.
 
-        :raises RefReused: the ref stands for another text to this recipient.
+        :returns: whether this ref stands for this text to this recipient; ``None`` if
+            nothing was accepted under it.
         """
         self._forget_old(now_s)
         entry = self._accepted.get(ref)
         digest = None if entry is None else entry[1].get(recipient_key)
-        if digest is None:
-            return False
-        if digest != _digest(text):
-            raise RefReused()
-        return True
+        return None if digest is None else digest == _digest(text)
 
     def accept(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> None:
         """Remember that a message was accepted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
-from chatrelay.errors import NotAllowed, Refusal, UnknownName, UnknownRoom
+from chatrelay.errors import NotAllowed, RefReused, Refusal, UnknownName, UnknownRoom
 from chatrelay.names import Name, parse_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: byte
         return
     now_s = session.relay.seconds()
     accepted = session.accepted_refs()
-    if not accepted.is_repetition(ref, name.key, text, now_s):
+    known = accepted.has_text(ref, name.key, text, now_s)
+    if known is False:
+        raise RefReused(target)
+    if known is None:
         _deliver(session, target, name, text)
         accepted.accept(ref, name.key, text, now_s)
     session.answer(b"!sent " + target, ref)
