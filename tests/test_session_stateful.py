@@ -1,0 +1,187 @@
+"""Clients that connect, take names, send and leave in any order: what must always hold."""
+
+from __future__ import annotations
+
+import re
+import unittest
+from collections import defaultdict
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from chatrelay.limits import Limits
+from chatrelay.names import parse_name
+from chatrelay.session import State
+from tests.relay_harness import Client, World, what_is_left
+
+NAMES = st.sampled_from([b"a", b"A", b"b", b"B", b"c", b"server", "ж".encode(), "Ж".encode()])
+MESSAGE = re.compile(rb"%[^%]+%(\d+)-(\d+)x*")
+LIMITS = Limits(
+    high_water_bytes=400,
+    low_water_bytes=200,
+    max_clients=3,
+    max_unnamed=3,
+    max_per_address=4,
+    max_watches=3,
+)
+
+
+class Clients(RuleBasedStateMachine):
+    """The relay against a few people with nothing better to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(LIMITS)
+        self.clients: list[Client] = []
+        self.last_sent = 0
+        self.asked: dict[Client, list[bytes]] = defaultdict(list)
+
+    def any_of(self, number: int) -> Client | None:
+        here = [client for client in self.clients if client.is_connected]
+        return here[number % len(here)] if here else None
+
+    @precondition(lambda self: sum(client.is_connected for client in self.clients) < 6)
+    @rule(loopback=st.booleans())
+    def connect(self, loopback: bool) -> None:
+        self.clients.append(self.world.connect("127.0.0.1" if loopback else "192.0.2.1"))
+
+    @rule(who=st.integers(0, 5), name=NAMES)
+    def claim(self, who: int, name: bytes) -> None:
+        client = self.any_of(who)
+        if client is not None and client.session is not None:
+            named = client.session.state is State.NAMED
+            client.send((b"/name " if named else b"") + name + b"\n")
+
+    @rule(
+        who=st.integers(0, 5),
+        names=st.lists(NAMES, min_size=1, max_size=3),
+        path=st.sampled_from([b"", b"@a ", b"@ref=%d "]),
+        count=st.integers(1, 8),
+        length=st.sampled_from([0, 50]),
+    )
+    def send(self, who: int, names: list[bytes], path: bytes, count: int, length: int) -> None:
+        client = self.any_of(who)
+        if client is None or client.session is None or client.session.state is not State.NAMED:
+            return
+        lines = []
+        for _ in range(count):
+            self.last_sent += 1
+            before = path
+            if b"%d" in path:
+                before = path % self.last_sent
+                self.asked[client] += [before] * len({parse_name(name).key for name in names})
+            text = b"%d-%d" % (self.clients.index(client), self.last_sent) + b"x" * length
+            lines.append(before + b"%" + b",".join(names) + b"%" + text + b"\n")
+        client.send(b"".join(lines))
+
+    @rule(who=st.integers(0, 5), line=st.sampled_from([b"/who", b"/watch a b c", b"/unwatch b"]))
+    def ask(self, who: int, line: bytes) -> None:
+        client = self.any_of(who)
+        if client is not None and client.session is not None:
+            client.send(line + b"\n")
+
+    @rule(who=st.integers(0, 5), caps=st.sampled_from([b"id", b"time ping", b"none"]))
+    def set_caps(self, who: int, caps: bytes) -> None:
+        client = self.any_of(who)
+        if client is not None:
+            client.send(b"/caps " + caps + b"\n")
+
+    @rule(who=st.integers(0, 5), how=st.sampled_from([Client.stop_taking, Client.take]))
+    def read(self, who: int, how: object) -> None:
+        client = self.any_of(who)
+        if client is not None:
+            how(client)  # type: ignore[operator]
+            self.world.settle()
+
+    @rule(
+        who=st.integers(0, 5),
+        how=st.sampled_from([Client.end, Client.reset, lambda client: client.send(b"/quit\n")]),
+    )
+    def leave(self, who: int, how: object) -> None:
+        client = self.any_of(who)
+        if client is not None:
+            how(client)  # type: ignore[operator]
+
+    @rule(seconds=st.sampled_from([0.5, 1, 4, 12, 35]))
+    def wait(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @invariant()
+    def a_name_has_one_holder_and_a_holder_one_name(self) -> None:
+        sessions = [c.session for c in self.clients if c.session is not None]
+        named = [session for session in sessions if session.state is State.NAMED]
+        assert sorted(s.name.key for s in named) == sorted(
+            holder.name.key for holder in self.world.relay.registry
+        )
+        assert len({session.name.key for session in named}) == len(named)
+        for session in named:
+            assert self.world.relay.registry.find(session.name.key) is session
+        assert self.world.relay.registry.client_count == len(named) <= LIMITS.max_clients
+
+    @invariant()
+    def routes_lead_to_the_holder(self) -> None:
+        registry = self.world.relay.registry
+        for written, recipient in registry.routes.items():
+            assert registry.find(parse_name(written).key) is recipient
+            assert not recipient.caps & {b"id", b"time"}  # type: ignore[attr-defined]
+
+    @invariant()
+    def counts_are_those_of_the_connections(self) -> None:
+        admission = self.world.relay.admission
+        unnamed = [
+            client
+            for client in self.clients
+            if client.session is not None and client.session.state is State.UNNAMED
+        ]
+        assert len(admission._unnamed) == len(unnamed) <= LIMITS.max_unnamed
+        assert self.world.factory._connections == {
+            client.protocol for client in self.clients if client.is_connected
+        }
+
+    @invariant()
+    def all_unsent_bytes_are_counted(self) -> None:
+        flow = self.world.relay.flow
+        assert flow.unsent_bytes == sum(backlog.unsent_bytes for backlog in flow._backlogs)
+        for client in self.clients:
+            if client.session is not None and client.is_connected:
+                assert client.session.outbox.unsent_bytes >= 0
+
+    @invariant()
+    def messages_of_one_connection_to_another_arrive_once_and_in_order(self) -> None:
+        for client in self.clients:
+            last: dict[bytes, int] = {}
+            for match in MESSAGE.finditer(bytes(client.transport.taken)):
+                sender, number = match[1], int(match[2])
+                assert last.get(sender, 0) < number, (sender, number)
+                last[sender] = number
+
+    @invariant()
+    def a_ref_is_answered_once_for_each_target(self) -> None:
+        for client, asked in self.asked.items():
+            taken = bytes(client.transport.taken)
+            for ref in set(asked):
+                count = taken.count(b"\n" + ref)
+                assert count <= asked.count(ref), ref
+                if client.is_connected and client.transport.room is None:
+                    held = client.session.gate.held
+                    assert held or count == asked.count(ref), (ref, count)
+
+    def teardown(self) -> None:
+        for client in self.clients:
+            if client.is_connected:
+                client.take()
+        for client in self.clients:
+            if client.is_connected:
+                client.end()
+        self.world.pass_time(11)
+        assert what_is_left(self.world) == {}
+
+
+class AnyOrder(Clients.TestCase):  # type: ignore[misc,name-defined]
+    """The same under both runners."""
+
+    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+assert issubclass(AnyOrder, unittest.TestCase)
