@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.relays import RELAYS, Relay, chatrelay_variant, has_compiled_parts
@@ -68,9 +70,9 @@ def _extent(arguments: argparse.Namespace) -> Extent:
 def main() -> None:
     """Measure, print the table, and write what was asked for."""
     arguments = _arguments(sys.argv[1:])
-    if arguments.figure:
-        # Not after an hour of measuring.
-        from bench.figure import draw
+    if arguments.figure and find_spec("matplotlib") is None:
+        # Not after half an hour of measuring.
+        raise SystemExit("--figure needs matplotlib: pip install chatrelay[bench]")
     works = arguments.work.split(",")
     if unknown := set(works) - set(WORKS):
         raise SystemExit(f"no work {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
@@ -87,7 +89,8 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(results.as_json(), indent=1) + "\n", "utf-8")
     if arguments.figure:
-        draw(results, arguments.figure)
+        # Only here: everything else works without matplotlib.
+        import_module("bench.figure").draw(results, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Relay:
 
 
 def chatrelay_variant(name: str, environment: Mapping[str, str]) -> Relay:
-    """chatrelay under another name and with an environment of its own."""
+    """The same chatrelay under another name and with an environment of its own."""
     return replace(_CHATRELAY, name=name, label=name, environment=environment)
 
 

@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
 from bench.dialects import DIALECTS
 from bench.process import Served, allow_files, cpu_s
@@ -96,12 +97,11 @@ class Bench:
                 ending.callback(running[relay.name].end)
             for work, size, relay in self._turns():
                 served = running[relay.name]
-                self._note(
-                    number, work, size, relay, lambda: self._measure(work, size, relay, served)
-                )
+                measure = partial(self._measure, work, size, relay, served)
+                self._note(number, work, size, relay, measure)
         if "e" in self._works:
             for relay in self._parsing:
-                self._note(number, "e", 0, relay, lambda: self._connect(relay))
+                self._note(number, "e", 0, relay, partial(self._connect, relay))
 
     @property
     def _parsing(self) -> list[Relay]:
@@ -156,12 +156,11 @@ class Bench:
             return idle
         flood = _begin(relay, served, kind="flood", work="b", size=size, seconds=10 * seconds)
         try:
-            assert flood.stdout is not None
-            flood.stdout.readline()
+            _output(flood).readline()
             time.sleep(seconds / 8)
             loaded = _generate(relay, served, **asked, seconds=seconds)
             if "error" not in loaded and flood.poll() is not None:
-                loaded = {"error": f"the load ended: {flood.stdout.read().strip()}"}
+                loaded = {"error": f"the load ended: {_output(flood).read().strip()}"}
         finally:
             flood.kill()
             flood.communicate()
@@ -186,7 +185,7 @@ class Bench:
 
 
 def _begin(relay: Relay, served: Served, **task: Any) -> subprocess.Popen[str]:  # noqa: ANN401
-    generator = subprocess.Popen(  # noqa: S603 - the command is ours
+    generator = subprocess.Popen(
         [sys.executable, "-m", "bench.generator"],
         cwd=CHECKOUT,
         stdin=subprocess.PIPE,
@@ -194,10 +193,16 @@ def _begin(relay: Relay, served: Served, **task: Any) -> subprocess.Popen[str]: 
         text=True,
     )
     task |= {"dialect": relay.dialect, "port": served.port, "pid": served.pid}
-    assert generator.stdin is not None
-    generator.stdin.write(json.dumps(task) + "\n")
-    generator.stdin.flush()
+    if generator.stdin is not None:
+        generator.stdin.write(json.dumps(task) + "\n")
+        generator.stdin.flush()
     return generator
+
+
+def _output(generator: subprocess.Popen[str]) -> IO[str]:
+    if generator.stdout is None:
+        raise RuntimeError("a generator is always started with a pipe")
+    return generator.stdout
 
 
 def _generate(relay: Relay, served: Served, **task: Any) -> dict[str, Any]:  # noqa: ANN401
