@@ -14,6 +14,8 @@ from bench.results import MEASURES, WORKS, Entry, Measure, Results, Spread
 _OURS, _NATS, _OTHERS, _LIMIT = "#1f5fa8", "#6b6b6b", "#b9b9b9", "#e3d9c0"
 _PREFERRED_SIZE = 64
 _COLUMNS = 2
+# Round trips differ by that much; on one scale all but the worst would be invisible.
+_LOGARITHMIC = 30
 _IN_TURN = ("a", "b", "c", "d", "e")
 
 mpl.rcParams["svg.hashsalt"] = "chatrelay"  # the same figures give the same file
@@ -27,7 +29,7 @@ def draw(results: Results, path: Path) -> None:
     """
     panels = list(_panels(results))
     rows = (len(panels) + _COLUMNS - 1) // _COLUMNS
-    figure = Figure(figsize=(11, 2.6 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(11, 2.4 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis, (title, measure, entries) in zip(axes, panels, strict=False):
         _bars(axis, title, measure, entries)
@@ -49,7 +51,7 @@ def _panels(results: Results) -> list[tuple[str, Measure, list[Entry]]]:
             entries = [entry for entry in results.group(work, size) if entry.spread(measure.key)]
             what = {"d": "round trip", "e": "idle clients"}.get(work, WORKS[work])
             better = "more is better" if measure.key == "rate" else "less is better"
-            title = f"({work}) {what}{texts}: {measure.title}, {measure.unit} ({better})"
+            title = f"({work}) {what}{texts}\n{measure.title}, {measure.unit}; {better}"
             if entries:
                 panels.append((title, measure, entries))
     return panels
@@ -77,7 +79,12 @@ def _bars(axis: Any, title: str, measure: Measure, entries: Sequence[Entry]) -> 
         )
     axis.set_yticks(range(len(entries)), [entry.label for entry in entries], fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlim(0, max(spread.most for spread in spreads) * 1.15)
+    most, least = max(spread.most for spread in spreads), min(spread.least for spread in spreads)
+    if most > _LOGARITHMIC * least and measure.key != "rate":
+        axis.set_xscale("log")
+        axis.set_xlim(least / 2, most * 4)
+    else:
+        axis.set_xlim(0, most * 1.15)
     axis.tick_params(axis="x", labelsize=7)
     axis.set_title(title, fontsize=8, loc="left")
     axis.spines[["top", "right"]].set_visible(False)

@@ -16,14 +16,35 @@ import time
 from typing import Any
 
 from bench.dialects import DIALECTS, Dialect
-from bench.process import allow_files, cpu_s, memory_bytes
+from bench.process import allow_files, cpu_s, machine_cpu_s, memory_bytes
 from bench.traffic import PATTERNS, make_plan, make_text, verify
 from bench.wire import BrokenTrafficError, close_all, exchange, name_all
 
 _FIRST_TRY = 4000
 _WARM_UP_TRIPS = 200
-_NAMED_AT_ONCE = 256
 _RECEIVE_BYTES = 65536
+
+
+class _Used:
+    """What the relay, the generator and all others on this machine use from now on."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = self._now()
+
+    def since(self, took_s: float) -> tuple[float, dict[str, float]]:
+        """The seconds of the relay, and the share of one core of each."""
+        server_s, own_s, all_s = (
+            now - before for now, before in zip(self._now(), self._before, strict=True)
+        )
+        return server_s, {
+            "server_share": server_s / took_s,
+            "generator_share": own_s / took_s,
+            "others_share": max(0.0, all_s - server_s - own_s) / took_s,
+        }
+
+    def _now(self) -> tuple[float, float, float]:
+        return cpu_s(self._pid), time.process_time(), machine_cpu_s()
 
 
 def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
@@ -60,9 +81,9 @@ def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
             if took_s > task["seconds"] / 8:
                 break
     plan = make_plan(pattern, dialect, size, messages)
-    server_s, own_s = cpu_s(task["pid"]), time.process_time()
+    used = _Used(task["pid"])
     took_s, _ = exchange(dialect, plan, senders, receivers, delivered)
-    own_s, server_s = time.process_time() - own_s, cpu_s(task["pid"]) - server_s
+    server_s, shares = used.since(took_s)
     close_all([*senders, *receivers])
     return {
         "verified": verified,
@@ -70,8 +91,7 @@ def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
         "seconds": took_s,
         "rate": plan.messages / took_s,
         "server_cpu_s": server_s,
-        "server_share": server_s / took_s,
-        "generator_share": own_s / took_s,
+        **shares,
         "cpu_s_per_million": server_s / plan.messages * 1e6,
     }
 
@@ -100,6 +120,7 @@ def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
         end.settimeout(30.0)
     first, second = ends
     times_ns = []
+    server_s, began_s = cpu_s(task["pid"]), time.monotonic()
     stops_s = time.monotonic() + task["seconds"]
     for trip in range(_WARM_UP_TRIPS + task["trips"]):
         began_ns = time.perf_counter_ns()
@@ -108,14 +129,16 @@ def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
         second.sendall(back)
         _receive(dialect, first, came_back)
         took_ns = time.perf_counter_ns() - began_ns
-        # Under load a trip may take long: then fewer have to do.
+        # Under load a trip may take so long that there is no warming up.
         if trip >= _WARM_UP_TRIPS or time.monotonic() > stops_s - task["seconds"] / 2:
             times_ns.append(took_ns)
         if time.monotonic() > stops_s:
             break
+    server_s, took_s = cpu_s(task["pid"]) - server_s, time.monotonic() - began_s
     close_all(ends)
     times_ns.sort()
     return {
+        "server_share": server_s / took_s,
         "trips": len(times_ns),
         "p50_us": times_ns[len(times_ns) // 2] / 1000,
         "p99_us": times_ns[len(times_ns) * 99 // 100] / 1000,
@@ -139,17 +162,16 @@ def _receive(dialect: Dialect, end: socket.socket, size: int) -> None:
 
 
 def connections(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
-    """Connect and name ``count`` clients, and see what they cost while they are idle."""
+    """Connect and name ``count`` clients, ``at_once`` underway; see what they cost when idle."""
     # The first ones bring in what a relay loads when it is needed.
     first = name_all(task["port"], dialect, [f"w{index:04d}" for index in range(50)])
     time.sleep(task["settle_s"])
     before = memory_bytes(task["pid"])
-    server_s, own_s = cpu_s(task["pid"]), time.process_time()
-    began_s = time.perf_counter()
     names = [f"n{index:05d}" for index in range(task["count"])]
-    clients = name_all(task["port"], dialect, names, _NAMED_AT_ONCE)
+    used, began_s = _Used(task["pid"]), time.perf_counter()
+    clients = name_all(task["port"], dialect, names, task["at_once"])
     took_s = time.perf_counter() - began_s
-    own_s, server_s = time.process_time() - own_s, cpu_s(task["pid"]) - server_s
+    server_s, shares = used.since(took_s)
     time.sleep(task["settle_s"])
     after = memory_bytes(task["pid"])
     close_all([*first, *clients])
@@ -157,9 +179,8 @@ def connections(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
         "count": task["count"],
         "seconds": took_s,
         "rate": task["count"] / took_s,
-        "server_share": server_s / took_s,
-        "generator_share": own_s / took_s,
-        "cpu_s_per_thousand": server_s / task["count"] * 1e3,
+        **shares,
+        "cpu_s_per_million": server_s / task["count"] * 1e6,
         "kib_per_connection": (after - before) / task["count"] / 1024,
     }
 

@@ -41,6 +41,13 @@ def cpu_s(pid: int) -> float:
     return ticks / _TICKS_PER_S
 
 
+def machine_cpu_s() -> float:
+    """The processor seconds that everything on this machine has used."""
+    fields = Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _waiting, irq, soft_irq, stolen = map(int, fields[:8])
+    return (user + nice + system + irq + soft_irq + stolen) / _TICKS_PER_S
+
+
 def memory_bytes(pid: int) -> int:
     """The memory that a process and its children occupy."""
     pages = 0

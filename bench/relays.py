@@ -59,6 +59,8 @@ class Relay:
     :ivar program: what has to be installed.
     :ivar installed_by: the line that does that.
     :ivar environment: what it gets beside ours.
+    :ivar at_once: connections underway in (e): of those that it does not listen for, the
+        kernel makes each wait for seconds.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Relay:
     program: str = ""
     installed_by: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    at_once: int = 256
 
     @property
     def is_missing(self) -> bool:
@@ -149,6 +152,7 @@ RELAYS = {
             _configured("ngircd", _NGIRCD, "-n", "-f"),
             "ngircd",
             "apt-get install ngircd",
+            at_once=8,
         ),
         Relay(
             "mosquitto",
@@ -157,6 +161,7 @@ RELAYS = {
             _configured("mosquitto", _MOSQUITTO, "-c"),
             "mosquitto",
             "apt-get install mosquitto",
+            at_once=64,
         ),
         Relay("threads", "a thread per client", "lines", _peer("threads")),
         Relay("streams", "asyncio streams", "lines", _peer("streams")),

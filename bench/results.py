@@ -164,7 +164,7 @@ class Results:
     def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
         base = next((entry for entry in entries if entry.relay == BASE), None)
         has_cpu = measure.key == "rate"
-        heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}" if has_cpu else ""
+        heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}{'others':>8}" if has_cpu else ""
         lines = [f"  {'':20}{'median':>9}  {'least..most':19}{'to nats-server':22}{heads}"]
         for entry in entries:
             spread = entry.spread(measure.key)
@@ -190,7 +190,9 @@ class Results:
                 entry.relay: entry.label for entry in self.entries.values() if entry.relay != our
             }
             lines.append(f"{our}: messages a second, as a ratio to each other relay")
-            lines.append("  " + f"{'':14}" + "".join(f"{label:>19}" for label in others.values()))
+            widths = {other: len(label) + 2 for other, label in others.items()}
+            heads = (f"{label:>{widths[other]}}" for other, label in others.items())
+            lines.append(f"  {'':14}" + "".join(heads))
             for work, size in self.groups():
                 own = self.entries.get((work, size, our))
                 if own is None or THROUGHPUT not in MEASURES[work]:
@@ -199,7 +201,7 @@ class Results:
                 for other in others:
                     entry = self.entries.get((work, size, other))
                     ratio = own.ratio(entry, THROUGHPUT.key) if entry else None
-                    line += f"{f'{ratio.median:.2f}' if ratio else '-':>19}"
+                    line += f"{f'{ratio.median:.2f}' if ratio else '-':>{widths[other]}}"
                 lines.append(line)
             lines.append("")
         return lines
@@ -240,14 +242,11 @@ class Results:
 
 def _cpu(entry: Entry) -> str:
     per_million = entry.spread("cpu_s_per_million")
-    if per_million is None:
-        per_thousand = entry.spread("cpu_s_per_thousand")
-        cpu = per_thousand.median * 1000 if per_thousand else 0.0
-    else:
-        cpu = per_million.median
-    server, generator = entry.spread("server_share"), entry.spread("generator_share")
-    shares = (server.median if server else 0.0, generator.median if generator else 0.0)
-    return f"{cpu:>9.3g}{shares[0]:>8.0%}{shares[1]:>11.0%}"
+    line = f"{per_million.median:>9.3g}" if per_million else f"{'-':>9}"
+    for key, width in (("server_share", 8), ("generator_share", 11), ("others_share", 8)):
+        share = entry.spread(key)
+        line += f"{f'{share.median:.0%}' if share else '-':>{width}}"
+    return line
 
 
 def _shown(ratio: Spread | None) -> str:

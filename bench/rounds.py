@@ -178,6 +178,7 @@ class Bench:
                 served,
                 kind="connections",
                 count=min(self._extent.connections, self._files - _OTHER_FILES),
+                at_once=relay.at_once,
                 settle_s=self._extent.settle_s,
             )
         finally:

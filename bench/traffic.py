@@ -59,9 +59,10 @@ def make_text(sender: int, receiver: int, number: int, size: int) -> bytes:
 
     :param size: at least 16 bytes, which hold the three.
     """
+    head = b"%03d>%03d#%07d" % (sender, receiver, number)
     start = number % 64
-    filling = _FILLING[start : start + size - 16]
-    return b"%03d>%03d#%07d." % (sender, receiver, number) + filling
+    # Not a space at the end: IRC servers take it away.
+    return head + _FILLING[start : start + size - len(head) - 1] + b"."
 
 
 @dataclass(frozen=True)

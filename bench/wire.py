@@ -107,8 +107,7 @@ def name_all(
                 naming.send()
                 poller.modify(number, select.EPOLLIN)
             if time.monotonic() > ends_s:
-                missing = ", ".join(naming.name for naming in underway.values())
-                raise BrokenTrafficError(f"not named after {_NAMING_S:.0f} s: {missing}")
+                raise BrokenTrafficError(f"{len(named)} of {len(names)} named in {_NAMING_S:.0f} s")
     except OSError as error:
         raise BrokenTrafficError(f"connecting: {error}") from None
     finally:
