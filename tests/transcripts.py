@@ -48,6 +48,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -219,7 +220,7 @@ class Workshop:
         }
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start a command; the process is the last program of it, not a shell."""
+        """Start a command in a process group of its own; the leader is it, not a shell."""
         return subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
             cwd=self.directory,
@@ -228,6 +229,7 @@ class Workshop:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
+            start_new_session=True,
         )
 
 
@@ -374,15 +376,19 @@ class Program(Party):
             raise TranscriptError(f"{self.who}: exit status {actual}, and not {status}")
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
+        # The group: a script that ends leaves the programs that it started.
+        self._signal_group(signal.SIGTERM)
         try:
             self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._signal_group(signal.SIGKILL)
             self.process.wait(DEADLINE_S)
         self._stdin.close()
         self._stdout.close()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
 
 class OnTerminal(Party):
