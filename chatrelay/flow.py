@@ -44,8 +44,14 @@ class Slowness:
         self._spells: deque[tuple[float, float]] = deque()
 
     def add(self, now_s: float, seconds: float) -> float:
-        """Count `seconds` more, and return what the window has."""
-        self._spells.append((now_s, seconds))
+        """
+        Count the `seconds` up to `now_s`, and return what the window has.
+
+        Counting the same seconds again changes nothing: a sender that ten slow recipients
+        hold for a second was held for one.
+        """
+        if not self._spells or self._spells[-1][0] != now_s:
+            self._spells.append((now_s, seconds))
         while self._spells[0][0] <= now_s - self._window_s:
             self._spells.popleft()
         return sum(spell for _, spell in self._spells)

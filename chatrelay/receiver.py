@@ -97,6 +97,8 @@ class Receiver:
     def presence_changed(self, written: bytes, online: bool) -> None:
         """Tell of a watched name that came or went."""
         self.answer((b"!online " if online else b"!offline ") + written, b"")
+        # Nobody waits for a watcher; one that does not read is ended when its time is up.
+        self._hold_if_over(None)
 
     def answer(self, line: bytes, ref: bytes) -> None:
         """
@@ -120,7 +122,7 @@ class Receiver:
             tags[b"time"] = self.relay.timestamp()
         return wire.with_tags(tags, b"")
 
-    def _hold_if_over(self, sender: Recipient) -> None:
+    def _hold_if_over(self, sender: Recipient | None) -> None:
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             gate = sender.gate if isinstance(sender, Receiver) else None
             self.relay.flow.over_mark(self.outbox, gate)
