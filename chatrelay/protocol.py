@@ -148,7 +148,7 @@ class RelayProtocol(LineReceiver):
         """Release a gate that is held for `Reason.TURN` in the next turn."""
         self._clock.callLater(0, waiting.release, Reason.TURN)
 
-    def close(self, grace_s: float) -> None:
+    def close(self, grace_s: float, *, lingers: bool = True) -> None:
         """Close once everything is written, or after `grace_s` all the same."""
         self._stop_conversation()
         self._timeout = self._clock.callLater(grace_s, self.abort)
@@ -156,7 +156,8 @@ class RelayProtocol(LineReceiver):
             self.session.outbox.finish()
         transport: Any = self.transport
         lose_write_connection = getattr(transport, "loseWriteConnection", None)
-        if self._ended or self.factory.is_stopping or lose_write_connection is None:
+        lingers = lingers and not self._ended and not self.factory.is_stopping
+        if not lingers or lose_write_connection is None:
             transport.loseConnection()
             return
         # A socket closed with something unread in it is reset, and what was written to
@@ -242,12 +243,12 @@ class RelayProtocol(LineReceiver):
     def _turn_away(self, peer: Peer) -> None:
         why = "too many connections from this address"
         if self.session is not None:
-            self.session.close(why, TooManyClients())
+            self.session.close(why, TooManyClients(), lingers=False)
             return
         self.relay.console.turned_away(peer, why)
         transport: Any = self.transport
         transport.write(error_line(TooManyClients()) + self.delimiter)
-        self.close(self.relay.limits.close_grace_s)
+        self.close(self.relay.limits.close_grace_s, lingers=False)
 
     def _hint(self) -> None:
         limits = self.relay.limits

@@ -50,8 +50,13 @@ class Connection(Readable, Protocol):
     def next_turn(self, waiting: Gate) -> None:
         """Release a gate that is held for `Reason.TURN` in the next turn."""
 
-    def close(self, grace_s: float) -> None:
-        """Close once everything is written, or after `grace_s` all the same."""
+    def close(self, grace_s: float, *, lingers: bool = True) -> None:
+        """
+        Close once everything is written, or after `grace_s` all the same.
+
+        :param lingers: wait until the peer has closed too, so that it surely reads the last
+            of it; not for whom there is no room.
+        """
 
     def abort(self) -> None:
         """Close now, whatever is not written."""
@@ -254,18 +259,19 @@ class Session(Receiver):
         if self._name is not None:
             self.renew_routes()
 
-    def close(self, why: str, refusal: Refusal | None = None) -> None:
+    def close(self, why: str, refusal: Refusal | None = None, *, lingers: bool = True) -> None:
         """
         Free the name, write what is to be written, and close.
 
         :param why: for the console.
         :param refusal: what the client is told at last.
+        :param lingers: as for `Connection.close`.
         """
         if self.state is not State.CLOSED:
             if refusal is not None:
                 self.answer(wire.error_line(refusal), b"")
             self._leave(why)
-            self.connection.close(self.relay.limits.close_grace_s)
+            self.connection.close(self.relay.limits.close_grace_s, lingers=lingers)
 
     # What the relay tells it.
 
@@ -280,7 +286,7 @@ class Session(Receiver):
 
     def give_way(self) -> None:
         """There are too many connections without a name, and this is the oldest."""
-        self.close("too many connections without a name", TooManyClients())
+        self.close("too many connections without a name", TooManyClients(), lingers=False)
 
     def close_unanswered(self) -> None:
         """The peer speaks another protocol: nothing it says is read, nothing is said to it."""
