@@ -192,7 +192,7 @@ class OptionTests(SynchronousTestCase):
         if not path.exists():
             raise SkipTest("docs/client.rst is not written yet")
         text = path.read_text(encoding="utf-8")
-        for name in ClientOptions().longOpt:
+        for name in {*ClientOptions().longOpt} - {"help", "version"}:
             self.assertIn("--" + name.rstrip("="), text)
 
 
