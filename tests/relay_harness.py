@@ -288,11 +288,7 @@ class World:
             moved = client.transport.do_read() or moved
         for client in list(self.clients):
             moved = client.transport.do_write() or moved
-        moved = moved or any(
-            call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()
-        )
-        self.clock.advance(0)
-        return moved
+        return self._run_due() or moved
 
     def settle(self) -> None:
         """Let turns pass until nothing more happens without time."""
@@ -305,9 +301,21 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Let time pass, a second at a time."""
         while seconds > 0:
-            self.clock.advance(min(1.0, seconds))
+            self.clock.rightNow += min(1.0, seconds)
             self.settle()
             seconds -= 1.0
+
+    def _run_due(self) -> bool:
+        # What is due now, and not what that makes due: `Clock.advance` would run both,
+        # and what waits for the next turn would never wait.
+        now_s = self.clock.seconds()
+        due = [call for call in self.clock.getDelayedCalls() if call.getTime() <= now_s]
+        for call in due:
+            if call.active():
+                self.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        return bool(due)
 
 
 class SlowClaims:

@@ -62,7 +62,13 @@ class Clients(RuleBasedStateMachine):
     )
     def send(self, who: int, names: list[bytes], path: bytes, count: int, length: int) -> None:
         client = self.any_of(who)
-        if client is None or client.session is None or client.session.state is not State.NAMED:
+        if client is not None:
+            self.write(client, names, path, count, length)
+
+    def write(
+        self, client: Client, names: list[bytes], path: bytes, count: int, length: int
+    ) -> None:
+        if client.session is None or client.session.state is not State.NAMED:
             return
         lines = []
         for _ in range(count):
@@ -74,6 +80,15 @@ class Clients(RuleBasedStateMachine):
             text = b"%d-%d" % (self.clients.index(client), self.last_sent) + b"x" * length
             lines.append(before + b"%" + b",".join(names) + b"%" + text + b"\n")
         client.send(b"".join(lines))
+
+    @rule(sender=st.integers(0, 5), to=st.integers(0, 5))
+    def fill(self, sender: int, to: int) -> None:
+        """More than somebody takes who takes nothing: the sender is held."""
+        recipient, client = self.any_of(to), self.any_of(sender)
+        if recipient is not None and recipient.session and recipient.session.is_named:
+            recipient.stop_taking()
+            if client is not None:
+                self.write(client, [recipient.session.name.shown], b"", 12, 60)
 
     @rule(who=st.integers(0, 5), line=st.sampled_from([b"/who", b"/watch a b c", b"/unwatch b"]))
     def ask(self, who: int, line: bytes) -> None:
