@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ class _Run:
     def __init__(self, reactor: Any) -> None:  # noqa: ANN401 - several interfaces
         self._reactor = reactor
         self._status = 0
+        self._has_ended = False
         self._failure: Failure | None = None
 
     def until_ended(self, options: ClientOptions, endpoint: IStreamClientEndpoint) -> int:
@@ -39,7 +41,7 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupted)
         program = _terminal_program if _is_on_terminal() else _pipe_program
-        running = ensureDeferred(program(self._reactor, options, endpoint))
+        running = ensureDeferred(program(self._reactor, options, endpoint, self._say))
         running.addCallbacks(self._ended, self._failed)
 
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
@@ -50,26 +52,43 @@ class _Run:
         self._ended(1)
 
     def _ended(self, status: int) -> None:
-        if self._reactor.running:
+        if not self._has_ended:
+            self._has_ended = True
             self._status = status
             self._reactor.stop()
 
+    def _say(self, sentence: str) -> None:
+        # A stopping reactor drops all connections: that is no news.
+        if not self._has_ended:
+            _say(sentence)
 
-async def _pipe_program(reactor: Any, options: ClientOptions, endpoint: Any) -> int:  # noqa: ANN401
+
+async def _pipe_program(
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    options: ClientOptions,
+    endpoint: IStreamClientEndpoint,
+    say: Callable[[str], None],
+) -> int:
     from twisted.internet.stdio import StandardIO  # noqa: PLC0415 - imports the reactor
 
     from chatrelay.client.pipe import PipeProgram  # noqa: PLC0415 - not on a terminal
 
-    program = PipeProgram(reactor, endpoint, options["name"], options["to"], _say)
+    program = PipeProgram(reactor, endpoint, options["name"], options["to"], say)
     program.escape_output = os.isatty(1)
     StandardIO(program, reactor=reactor)
     return await program.run()
 
 
-async def _terminal_program(reactor: Any, options: ClientOptions, endpoint: Any) -> int:  # noqa: ANN401
+async def _terminal_program(
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    options: ClientOptions,
+    endpoint: IStreamClientEndpoint,
+    say: Callable[[str], None],
+) -> int:
     from chatrelay.client.terminal import TerminalProgram  # noqa: PLC0415 - slow to import
 
-    return await TerminalProgram(reactor, endpoint, options["name"], options["to"]).run()
+    program = TerminalProgram(reactor, endpoint, options["name"], options["to"], say)
+    return await program.run()
 
 
 def _is_on_terminal() -> bool:

@@ -140,6 +140,8 @@ class Conversation:
         quoted = display.shortened(typed.text)
         client = self._client
         if client is None:
+            if typed.chooses is not None:
+                self._gone(choice)
             self.tell(f"There is no connection now; not sent: {quoted}")
             return
         is_plain = typed.chooses is None and choice is not None and typed.targets == (choice.name,)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -53,14 +53,17 @@ class TerminalProgram:
         endpoint: IStreamClientEndpoint,
         name: str,
         to: str | None,
+        complain: Callable[[str], None],
     ) -> None:
         """
         Begin with `run`.
 
         :param to: the first target of plain lines.
+        :param complain: shows the user one sentence, on standard error.
         """
         self._reactor = reactor
         self._to = to
+        self._complain = complain
         self._client: Client | None = None
         self._conversation = Conversation(
             _show, lambda: datetime.now(UTC), colour="NO_COLOR" not in os.environ
@@ -79,7 +82,7 @@ class TerminalProgram:
         try:
             client = await self._reconnector.__anext__()
         except ChatrelayError as error:
-            _complain(error)
+            self._complain(_sentence(error))
             return EXIT_REFUSED if isinstance(error, Refusal) else EXIT_UNREACHABLE
         prompt = _Prompt(self)
         with patch_stdout(raw=True):
@@ -88,7 +91,7 @@ class TerminalProgram:
             await self._reconnector.close()
             await DeferredList([following], consumeErrors=False)
         if self._final is not None:
-            _complain(self._final)
+            self._complain(_sentence(self._final))
             return EXIT_LOST
         return EXIT_OK
 
@@ -120,7 +123,8 @@ class TerminalProgram:
                 await self._conversation.attach(client, to)
                 to = None
                 await self._show_all(client, prompt)
-                self._conversation.detach()
+                if not client.asked_to_end:
+                    self._conversation.detach()
                 client = await self._reconnector.__anext__()
         except StopAsyncIteration:
             pass
@@ -210,6 +214,5 @@ def _show(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _complain(error: ChatrelayError) -> None:
-    sentence = f"{error.sentence} ({error.code})" if isinstance(error, Refusal) else str(error)
-    sys.stderr.write(f"chatrelay.client: {harmless(sentence)}\n")
+def _sentence(error: ChatrelayError) -> str:
+    return f"{error.sentence} ({error.code})" if isinstance(error, Refusal) else str(error)
