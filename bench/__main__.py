@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -84,6 +85,8 @@ def main() -> None:
         _extent(arguments),
         lambda line: print(line, file=sys.stderr, flush=True),
     )
+    # Ended by whatever means, it leaves no relay running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     results = bench.run()
     print(results.table())
     if arguments.json:

@@ -134,7 +134,7 @@ class Results:
     def in_words(self, work: str, found: dict[str, Any]) -> str:
         """One measurement in a few words."""
         return ", ".join(
-            f"{measure.title} {found[measure.key] / measure.scale:,.4g} {measure.unit}"
+            f"{measure.title} {_figure(found[measure.key] / measure.scale)} {measure.unit}"
             for measure in MEASURES[work]
             if measure.key in found
         )
@@ -173,9 +173,11 @@ class Results:
                 lines.append(f"  {entry.label:20}{'-':>9}  {remarks}")
                 continue
             scale = measure.scale
-            rest = f"{spread.least / scale:,.4g}..{spread.most / scale:,.4g}"
+            median, least, most = (
+                _figure(value / scale) for value in (spread.median, spread.least, spread.most)
+            )
             ratio = _shown(entry.ratio(base, measure.key)) if base else ""
-            line = f"  {entry.label:20}{spread.median / scale:>9,.4g}  {rest:19}{ratio:22}"
+            line = f"  {entry.label:20}{median:>9}  {f'{least}..{most}':19}{ratio:22}"
             if has_cpu:
                 line += _cpu(entry)
             lines.append(f"{line}  {remarks}".rstrip())
@@ -249,8 +251,19 @@ def _cpu(entry: Entry) -> str:
     return line
 
 
+def _figure(value: float) -> str:
+    """A figure with as many digits as one can take seriously."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _shown(ratio: Spread | None) -> str:
-    return f"{ratio.median:.2f} ({ratio.least:.2f}..{ratio.most:.2f})" if ratio else "-"
+    if ratio is None:
+        return "-"
+    median, least, most = (
+        f"{value:.2f}" if value < 10 else _figure(value)
+        for value in (ratio.median, ratio.least, ratio.most)
+    )
+    return f"{median} ({least}..{most})"
 
 
 def _plain(spread: Spread | None) -> dict[str, float] | None:
