@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.limits import Limits
+from chatrelay.protocol import RelayProtocol
 from tests.relay_harness import Client, World
 
 
@@ -36,6 +37,20 @@ class MessageTests(SynchronousTestCase):
             for line in (f"%{writing}%x", f"@a %{writing}%x", f"%{writing},bob%x"):
                 self.assertEqual(self.alice.lines(line.encode()), [])
                 self.assertEqual(anna.told(), [b"%alice%x"], writing)
+
+    def test_another_writing_is_on_the_quick_path_from_its_second_use(self) -> None:
+        seen: list[bytes] = []
+
+        class Watching(RelayProtocol):
+            def lineReceived(self, line: bytes) -> None:
+                seen.append(line)
+                super().lineReceived(line)
+
+        self.alice.protocol.__class__ = Watching
+        self.alice.lines(b"%BOB%1", b"%BOB%2", b"%bob%3")
+        self.alice.lines(b"%BOB%4")
+        self.assertEqual(seen, [b"%BOB%1"])
+        self.assertEqual(self.bob.told(), [b"%%alice%%%d" % number for number in (1, 2, 3, 4)])
 
     def test_only_the_first_two_percents_are_syntax(self) -> None:
         for text in (b"%", b"%%", b"100%", b"%bob%x", b"a%b%c", b"%s %d %(x)s %%"):
