@@ -22,6 +22,8 @@ from chatrelay.turn import Turn
 
 # What is handed to the transport beyond this waits here, where it can be counted.
 PIECE_BYTES = 128 * 1024
+# As objects, short lines take ten times their size: so many that wait are made one.
+_JOINED_WRITES = 256
 
 
 @implementer(IPullProducer)
@@ -38,6 +40,7 @@ class Outbox(Backlog):
         "_flow",
         "_handed_bytes",
         "_is_due",
+        "_joined",
         "_send_now",
         "_transport",
         "_turn",
@@ -69,6 +72,7 @@ class Outbox(Backlog):
         self._end_slow = end_slow
         self._handed_bytes = 0
         self._waiting: list[bytes] = []
+        self._joined = 0  # so many of them are not looked at again
         flow.opened(self)
         transport.registerProducer(self, False)
 
@@ -81,6 +85,8 @@ class Outbox(Backlog):
         self.unsent_bytes += size
         self._flow.unsent_bytes += size
         self._waiting.append(data)
+        if len(self._waiting) - self._joined >= _JOINED_WRITES:
+            self._join_writes()
         if not self._is_due and not self._handed_bytes:
             self._is_due = True
             self._turn.add(self)
@@ -148,8 +154,17 @@ class Outbox(Backlog):
         if self.is_over:
             self._flow.drained(self)
 
+    def _join_writes(self) -> None:
+        writes = self._waiting[self._joined :]
+        if sum(map(len, writes)) <= PIECE_BYTES:
+            self._waiting[self._joined :] = [b"".join(writes)]
+            self._joined += 1
+        else:
+            self._joined = len(self._waiting)
+
     def _next_piece(self) -> bytes:
         if len(self._waiting) == 1:
+            self._joined = 0
             return self._waiting.pop()
         size = count = 0
         while count < len(self._waiting) and size < PIECE_BYTES:
@@ -157,6 +172,7 @@ class Outbox(Backlog):
             count += 1
         piece = b"".join(self._waiting[:count])
         del self._waiting[:count]
+        self._joined = max(0, self._joined - count)
         return piece
 
     def _count_sent(self, size: int) -> None:
@@ -167,4 +183,5 @@ class Outbox(Backlog):
         self._count_sent(self.unsent_bytes)
         self._handed_bytes = 0
         self._waiting = []
+        self._joined = 0
         self._flow.closed(self)

@@ -133,9 +133,6 @@ class RelayProtocol(LineReceiver):
     def resume_reading(self) -> None:
         """Go on, with what is buffered first, in a turn of its own."""
         self.paused = False
-        transport: Any = self.transport
-        if not self._ended:
-            transport.resumeProducing()
         if not self._has_work_waiting:
             self._has_work_waiting = True
             self._clock.callLater(0, self._resume_work)
@@ -215,6 +212,14 @@ class RelayProtocol(LineReceiver):
         if session is not None and session.state is not State.CLOSED and not self.paused:
             session.turn_begins(0)
             self._work(session)
+            self._read_on(session)
+
+    def _read_on(self, session: Session) -> None:
+        # Only once everything that was read is served: a client whose lines take more than
+        # its share of each turn would be read faster than it is served, without bound.
+        if session.state is not State.CLOSED and not self.paused and not self._ended:
+            transport: Any = self.transport
+            transport.resumeProducing()
 
     def _first_bytes(self, session: Session, data: bytes) -> bool:
         if data[0] == TLS_FIRST_BYTE:
