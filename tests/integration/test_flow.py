@@ -260,6 +260,32 @@ class SlowReaders(RelayTestCase):
         self.assertLess(relay.memory_bytes("VmHWM"), 150 * MIB)
 
 
+class Busy(RelayTestCase):
+    """Clients that ask for more work than there is time for."""
+
+    def test_lines_are_not_read_faster_than_they_are_served(self) -> None:
+        relay = self.relay()
+        address = relay.address()
+        busy = [self.connect(address, f"busy{index}") for index in range(16)]
+        ann = self.connect(address, "ann")
+        before = relay.memory_bytes()
+        for client in busy:
+            Sending(client, repeat("/pong"))
+        round_trips = []
+        ends_s = time.monotonic() + 3.0
+        while time.monotonic() < ends_s:
+            round_trips.append(ann.ping())
+        for client in busy:
+            client.reset()
+        grown = relay.memory_bytes("VmHWM") - before
+        log.msg(
+            f"16 busy clients: the relay grew by {grown / MIB:.1f} MiB; another's round trip"
+            f" p50 {percentile(round_trips, 50) * 1e3:.1f} ms,"
+            f" longest {max(round_trips) * 1e3:.1f} ms"
+        )
+        self.assertLess(grown, 12 * MIB)
+
+
 class Crowds(RelayTestCase):
     """A thousand clients."""
 
@@ -319,6 +345,8 @@ class Crowds(RelayTestCase):
         def send_all() -> None:
             with selectors.DefaultSelector() as selector:
                 for sending in remaining:
+                    # What kernels take on the way is not what the relay holds back.
+                    sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * KIB)
                     sending.setblocking(False)
                     selector.register(sending, selectors.EVENT_WRITE)
                 while remaining and not is_over.is_set():

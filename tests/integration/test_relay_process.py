@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import shutil
 import signal
@@ -516,6 +517,16 @@ class Bounds(RelayTestCase):
             client.send(f"late{index}")
             client.expect(f"!welcome late{index} ")
         named.ping()
+
+    def test_connections_that_gave_way_are_gone_at_once(self) -> None:
+        relay = self.relay("--max-unnamed", "10")
+        address = relay.address()
+        crowd = [self.connect(address) for _ in range(150)]
+        for client in crowd[:140]:
+            self.assertTrue(client.rest()[-1].startswith("!error too-many-clients "))
+        # None of them has closed its side; they get no grace for it.
+        crowd[-1].ping()
+        self.assertLess(len(os.listdir(f"/proc/{relay.pid}/fd")), 40)
 
     def test_reserved_names(self) -> None:
         relay = self.relay("--reserve", "root", "--reserve", "Ädmin")
