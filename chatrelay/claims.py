@@ -17,6 +17,10 @@ Decided = Callable[[Refusal | None], None]
 """What a decision is told to: with the refusal, or with ``None`` if the claim is good."""
 
 
+# Whoever writes two words is more likely to have written a first and a last name.
+_ONE_WORD = "A name has no space; nobody registered this one, so write it alone."
+
+
 class Claims(Protocol):
     """Decides on claims."""
 
@@ -35,4 +39,4 @@ class FreeNames:
 
     def decide(self, name: Name, secret: bytes | None, decided: Decided) -> None:
         """Decide at once."""
-        decided(BadSecret(name.shown) if secret is not None else None)
+        decided(BadSecret(name.shown, sentence=_ONE_WORD) if secret is not None else None)

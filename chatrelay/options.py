@@ -91,17 +91,11 @@ class Options(usage.Options):
         self["bots"] = []
 
     def opt_port(self, written: str) -> None:
-        """
-        A port number or a Twisted endpoint string to listen on; may be repeated.
-        A number listens on loopback unless --interface is given. [default: 12345]
-        """
+        """A port number, or a Twisted endpoint string; may be repeated. [default: 12345]"""
         self["ports"].append(written)
 
     def opt_interface(self, written: str) -> None:
-        """
-        The address that port numbers listen on: 0.0.0.0 opens the relay to the network
-        over IPv4, :: over IPv6. [default: loopback]
-        """
+        """Where port numbers listen: 0.0.0.0 is every network. [default: loopback]"""
         self["interface"] = check_interface(written)
 
     def opt_reserve(self, written: str) -> None:

@@ -15,7 +15,11 @@ _DIGEST_BYTES = 16
 
 
 class AcceptedRefs:
-    """What one sender had accepted under which ref: the last 1,000 refs, for 10 minutes."""
+    """
+    What one sender had accepted under which ref: the last 1,000 refs, for 10 minutes.
+
+    Under one ref it remembers as many recipients as one message has at most, the last ones.
+    """
 
     __slots__ = ("_accepted", "_limits")
 
@@ -43,7 +47,11 @@ class AcceptedRefs:
             while len(self._accepted) >= self._limits.max_refs:
                 self._accepted.popitem(last=False)
             entry = self._accepted[ref] = (now_s, {})
-        entry[1][recipient_key] = _digest(text)
+        recipients = entry[1]
+        if recipient_key not in recipients and len(recipients) >= self._limits.max_targets:
+            # One ref for line after line to other names would grow without end.
+            del recipients[next(iter(recipients))]
+        recipients[recipient_key] = _digest(text)
 
     def _forget_old(self, now_s: float) -> None:
         while self._accepted:

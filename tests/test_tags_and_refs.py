@@ -254,3 +254,17 @@ class AcceptedRefsProperties(SynchronousTestCase):
             if known is None:
                 accepted.accept(ref, b"bob", b"x", 0.0)
                 order = [*order, ref][-3:]
+
+    @given(st.lists(st.integers(0, 8), max_size=60))
+    def test_no_more_recipients_of_one_ref_than_one_message_has(
+        self, recipients: list[int]
+    ) -> None:
+        accepted = AcceptedRefs(Limits(max_targets=3))
+        order: list[bytes] = []
+        for number in recipients:
+            recipient = b"%d" % number
+            known = True if recipient in order else None
+            self.assertIs(accepted.has_text(b"1", recipient, b"x", 0.0), known)
+            if known is None:
+                accepted.accept(b"1", recipient, b"x", 0.0)
+                order = [*order, recipient][-3:]
