@@ -100,10 +100,11 @@ class PipeProgram(Protocol):
         except ChatrelayError as error:
             self._say(str(error))
             self._status = EXIT_LOST if self._was_connected else EXIT_UNREACHABLE
-        if self._output_closed is not None:
+        flushing = self._output_closed
+        if flushing is not None:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            await self._output_closed
+            await flushing
         return self._status
 
     # -- standard input and output

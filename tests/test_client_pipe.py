@@ -1,0 +1,225 @@
+"""The pipe program between a standard input and output, and a relay, made of strings."""
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.error import ConnectError, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
+
+from chatrelay.client.framing import MAX_LINE_BYTES
+from chatrelay.client.library import CLOSE_TIMEOUT_S
+from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
+from chatrelay.client.pipe import PATIENCE_S, PipeProgram
+from tests.client_harness import RelayEndpoint, RelayTransport
+
+
+class StandardIO(StringTransport):
+    """Standard input and output: flushed and closed as soon as that is asked for."""
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self.protocol.connectionLost()
+
+
+class PipeProgramTests(SynchronousTestCase):
+    """One run of the program."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.endpoint = RelayEndpoint()
+        self.said: list[str] = []
+
+    def start(self, to: str | None = None) -> None:
+        self.program = PipeProgram(self.clock, self.endpoint, "carol", to, self.said.append)
+        self.stdio = StandardIO()
+        self.stdio.protocol = self.program
+        self.program.makeConnection(self.stdio)
+        self.ending = ensureDeferred(self.program.run())
+
+    def connect(self) -> RelayTransport:
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.welcome(), [b"carol"])
+        self.clock.advance(0)
+        return relay
+
+    def begin(self, to: str | None = None) -> RelayTransport:
+        self.start(to)
+        relay = self.connect()
+        self.stdio.clear()
+        return relay
+
+    def assert_status(self, status: int) -> None:
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(self.ending), status)
+
+    def test_nothing_before_the_welcome(self) -> None:
+        """Standard input is not read before the name is granted; the welcome is printed."""
+        self.start()
+        self.assertEqual(self.stdio.producerState, "paused")
+        self.connect()
+        self.assertEqual(self.stdio.producerState, "producing")
+        self.assertTrue(self.stdio.value().startswith(b"!welcome carol "))
+
+    def test_lines(self) -> None:
+        """Whole lines go to the relay as they are; what it says is printed as it came."""
+        relay = self.begin()
+        self.program.dataReceived(b"%bob%hi\n/who\nhal")
+        self.assertEqual(relay.lines(), [b"%bob%hi", b"/who"])
+        relay.say(b"%bob%\xe2\x80\xaehi", b"@ref=1 !sent bob")
+        self.assertEqual(self.stdio.value(), b"%bob%\xe2\x80\xaehi\n@ref=1 !sent bob\n")
+
+    def test_escaped_on_a_terminal(self) -> None:
+        """An output that is a terminal gets it harmless."""
+        relay = self.begin()
+        self.program.escape_output = True
+        relay.say(b"%bob%\xe2\x80\xaehi")
+        self.assertEqual(self.stdio.value(), b"%bob%\\u202ehi\n")
+
+    def test_drain(self) -> None:
+        """At the end of input the last line goes, then half of the connection, then all."""
+        relay = self.begin("bob")
+        self.program.dataReceived(b"one\ntwo")
+        self.program.readConnectionLost()
+        self.assertEqual(relay.lines(), [b"%bob%one", b"%bob%two"])
+        self.assertTrue(relay.half_closed)
+        self.assertIsNone(relay.producer)
+        relay.say(b"!pong")
+        self.assertNoResult(self.ending)
+        relay.lose()
+        self.assert_status(EXIT_OK)
+        self.assertEqual((self.stdio.value(), self.said), (b"!pong\n", []))
+
+    def test_drain_over_tls(self) -> None:
+        """TLS has no half-close: there it says /quit."""
+        relay = self.begin()
+        directlyProvides(relay, ISSLTransport)
+        self.program.readConnectionLost()
+        self.assertEqual(relay.lines(), [b"/quit"])
+        self.assertFalse(relay.half_closed)
+
+    def test_input_ends_before_the_welcome(self) -> None:
+        """What was read before the welcome is sent after it."""
+        self.start()
+        self.program.dataReceived(b"%bob%early")
+        self.program.readConnectionLost()
+        relay = self.endpoint.accept()
+        relay.say(b"!welcome carol :Hi.")
+        self.assertEqual(relay.lines(), [b"carol", b"%bob%early"])
+        self.assertTrue(relay.half_closed)
+
+    def test_lost_while_draining(self) -> None:
+        """A connection that breaks before everything is answered is told, with status 1."""
+        relay = self.begin()
+        self.program.readConnectionLost()
+        relay.lose(ConnectionLost())
+        self.assert_status(EXIT_LOST)
+        self.assertIn("may not have arrived", self.said[0])
+
+    def test_shutting_down_while_draining(self) -> None:
+        """So is a relay that stops."""
+        relay = self.begin()
+        self.program.readConnectionLost()
+        relay.say(b"!error shutting-down :The relay is stopping.")
+        relay.lose()
+        self.assert_status(EXIT_LOST)
+
+    def test_quit(self) -> None:
+        """A /quit among the lines ends it."""
+        relay = self.begin()
+        self.program.dataReceived(b"/quit\n")
+        relay.say(b"!bye")
+        relay.lose()
+        self.assert_status(EXIT_OK)
+
+    def test_back_pressure(self) -> None:
+        """Each side is read only as fast as the other takes it."""
+        relay = self.begin()
+        relay.producer.pauseProducing()
+        self.assertEqual(self.stdio.producerState, "paused")
+        relay.producer.resumeProducing()
+        self.assertEqual(self.stdio.producerState, "producing")
+        self.stdio.producer.pauseProducing()
+        self.assertEqual(relay.producerState, "paused")
+        self.stdio.producer.resumeProducing()
+        self.assertEqual(relay.producerState, "producing")
+
+    def test_back_pressure_over_connections(self) -> None:
+        """An output that is full when the connection is lost holds the next one."""
+        relay = self.begin()
+        self.stdio.producer.pauseProducing()
+        relay.lose()
+        self.clock.advance(1)
+        self.assertEqual(self.connect().producerState, "paused")
+
+    def test_reconnect(self) -> None:
+        """Input waits while there is no connection; half a line goes whole to the next one."""
+        relay = self.begin()
+        self.program.dataReceived(b"%bob%1\n%bob%se%dave%c")
+        relay.lose()
+        self.assertEqual(self.stdio.producerState, "paused")
+        self.assertIn("may not have arrived. Connecting again in ", self.said[0])
+        self.program.dataReceived(b"ret\n")
+        self.clock.advance(1)
+        again = self.endpoint.accept()
+        again.say(b"!welcome carol :Hi.")
+        self.assertEqual(again.lines(), [b"carol", b"%bob%se%dave%cret"])
+        self.assertEqual(self.stdio.producerState, "producing")
+
+    def test_gives_up(self) -> None:
+        """After 90 s without a connection it ends with status 1."""
+        self.begin().lose()
+        for _ in range(int(PATIENCE_S * 10)):
+            self.clock.advance(0.1)
+            while self.endpoint.attempts:
+                self.endpoint.refuse(ConnectError())
+        self.assert_status(EXIT_LOST)
+
+    def test_refused(self) -> None:
+        """A refused name: one sentence and its status."""
+        self.start()
+        self.endpoint.accept().say(b"!error name-in-use carol :Somebody has it.")
+        self.assert_status(EXIT_REFUSED)
+        self.assertEqual(self.said, ["Somebody has it. (name-in-use)"])
+
+    def test_unreachable(self) -> None:
+        """An unreachable server: one sentence and its status."""
+        self.start()
+        self.endpoint.refuse(ConnectError())
+        self.assert_status(EXIT_UNREACHABLE)
+        self.assertEqual(len(self.said), 1)
+
+    def test_output_closed(self) -> None:
+        """Nobody reads the output: it leaves in order, and what still comes is dropped."""
+        relay = self.begin()
+        self.program.writeConnectionLost()
+        self.assertEqual(relay.lines(), [b"/quit"])
+        relay.say(b"%bob%late", b"!bye")
+        relay.lose()
+        self.assert_status(EXIT_LOST)
+        self.assertEqual((self.stdio.value(), self.said), (b"", []))
+
+    def test_output_closed_and_no_answer(self) -> None:
+        """A relay that does not close then is not waited for any longer than 10 s."""
+        relay = self.begin()
+        self.program.writeConnectionLost()
+        self.clock.advance(CLOSE_TIMEOUT_S + 0.1)
+        self.assertTrue(relay.aborted)
+        self.assert_status(EXIT_LOST)
+
+    def test_output_closed_between(self) -> None:
+        """The same while there is no connection."""
+        self.begin().lose()
+        self.program.writeConnectionLost()
+        self.assert_status(EXIT_LOST)
+        self.clock.advance(60)
+        self.assertEqual(self.endpoint.attempts, [])
+
+    def test_long_input_line(self) -> None:
+        """A line that is too long is dropped, and that is said."""
+        relay = self.begin()
+        self.program.dataReceived(b"x" * (MAX_LINE_BYTES + 1))
+        self.program.dataReceived(b"\n/who\n")
+        self.assertEqual(relay.lines(), [b"/who"])
+        self.assertEqual(len(self.said), 1)
