@@ -218,6 +218,8 @@ class Conversation:
             self._unfollow(previous)
         try:
             watched = await self._client.watch(choice.name)
+        except Misuse as misuse:
+            return str(misuse).rstrip(".")
         except Refusal as refusal:
             return f"{choice.name} can not be watched ({refusal.code})"
         except Disconnected:
