@@ -22,7 +22,8 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._connections: Counter[str] = Counter()
-        self._unnamed: dict[Unnamed, None] = {}  # in the order they came
+        self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
+        self._claiming: set[Unnamed] = set()  # some of them as good as named
 
     def connected(self, host: str, *, exempt: bool) -> bool:
         """
@@ -47,12 +48,24 @@ class Admission:
     def add_unnamed(self, connection: Unnamed) -> None:
         """One more has no name yet; over the bound the oldest such gives way."""
         self._unnamed[connection] = None
-        if len(self._unnamed) > self._limits.max_unnamed:
-            next(iter(self._unnamed)).give_way()
+        self._check_unnamed()
+
+    def set_claiming(self, connection: Unnamed, is_claiming: bool) -> None:
+        """A claim of one without a name is being decided, which counts as named; or no more."""
+        if is_claiming:
+            self._claiming.add(connection)
+        elif connection in self._claiming:
+            self._claiming.remove(connection)
+            self._check_unnamed()
 
     def remove_unnamed(self, connection: Unnamed) -> None:
-        """It has a name, or claims one, or is gone."""
+        """It has a name, or is gone."""
         self._unnamed.pop(connection, None)
+        self._claiming.discard(connection)
+
+    def _check_unnamed(self) -> None:
+        if len(self._unnamed) - len(self._claiming) > self._limits.max_unnamed:
+            next(one for one in self._unnamed if one not in self._claiming).give_way()
 
     def check_room(self, client_count: int) -> None:
         """

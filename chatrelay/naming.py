@@ -48,8 +48,8 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     relay.claims.decide(name, secret, partial(_decided, session, name, ref))
     if session.is_claiming:
         session.gate.hold(Reason.CLAIM)
-        # It counts among the clients already, and is no longer the one to give way.
-        relay.admission.remove_unnamed(session)
+        if not session.is_named:
+            relay.admission.set_claiming(session, True)
 
 
 def _decided(session: Session, name: Name, ref: bytes, refusal: Refusal | None) -> None:
@@ -64,8 +64,7 @@ def _decided(session: Session, name: Name, ref: bytes, refusal: Refusal | None) 
             relay.admission.check_room(relay.registry.client_count)
         relay.registry.claim(session, name, session.name if session.is_named else None)
     except Refusal as refused:
-        if not session.is_named:
-            relay.admission.add_unnamed(session)
+        relay.admission.set_claiming(session, False)
         session.refuse(refused, ref)
     else:
         previous = session.take_name(name)

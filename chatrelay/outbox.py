@@ -129,8 +129,17 @@ class Outbox(Backlog):
             self._forget()
 
     def taken_bytes(self) -> int:
-        """All that the client's machine acknowledged, a piece more or less."""
-        return self.written_bytes - self.unsent_bytes - queued_bytes(self._transport)
+        """All that the client's machine acknowledged; where that can not be seen, what was sent."""
+        return self.written_bytes - self._unhanded_bytes() - queued_bytes(self._transport)
+
+    def _unhanded_bytes(self) -> int:
+        # What the kernel was not handed.  A transport tells only when it is empty; a piece
+        # that it has sent half of would look like half a second without progress.
+        transport = self._transport
+        if isinstance(transport, FileDescriptor) and transport.dataBuffer:
+            in_transport = len(transport.dataBuffer) - transport.offset
+            return self.unsent_bytes - self._handed_bytes + in_transport
+        return self.unsent_bytes
 
     def end_slow(self) -> None:
         """End the connection, because it takes too little."""

@@ -263,9 +263,15 @@ class RelayProtocol(LineReceiver):
             self.session.hint()
 
     def _naming_timed_out(self) -> None:
+        session = self.session
+        if session is not None and session.is_claiming:
+            # It has given one, and waits for us.
+            remaining_s = self.relay.limits.naming_timeout_s
+            self._timeout = self._clock.callLater(remaining_s, self._naming_timed_out)
+            return
         self._timeout = None
-        if self.session is not None:
-            self.session.naming_timed_out()
+        if session is not None:
+            session.naming_timed_out()
 
     def _end_slow(self) -> None:
         if self.session is not None:

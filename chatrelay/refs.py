@@ -25,8 +25,8 @@ class AcceptedRefs:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # By ref, in the order of first use: when that was, and a text's digest by recipient.
-        self._accepted: OrderedDict[bytes, tuple[float, dict[bytes, bytes]]] = OrderedDict()
+        # By ref, in the order of last use, and recipient: when that was, and the text's digest.
+        self._accepted: OrderedDict[bytes, dict[bytes, tuple[float, bytes]]] = OrderedDict()
 
     def has_text(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> bool | None:
         """
@@ -35,30 +35,30 @@ class AcceptedRefs:
         :returns: whether this ref stands for this text to this recipient; ``None`` if
             nothing was accepted under it.
         """
-        self._forget_old(now_s)
-        entry = self._accepted.get(ref)
-        digest = None if entry is None else entry[1].get(recipient_key)
-        return None if digest is None else digest == _digest(text)
+        accepted = self._accepted.get(ref, {}).get(recipient_key)
+        if accepted is None or now_s - accepted[0] >= self._limits.ref_lifetime_s:
+            return None
+        return accepted[1] == _digest(text)
 
     def accept(self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float) -> None:
         """Remember that a message was accepted."""
-        entry = self._accepted.get(ref)
-        if entry is None:
-            while len(self._accepted) >= self._limits.max_refs:
-                self._accepted.popitem(last=False)
-            entry = self._accepted[ref] = (now_s, {})
-        recipients = entry[1]
+        self._forget_old(now_s)
+        recipients = self._accepted.setdefault(ref, {})
+        self._accepted.move_to_end(ref)
+        if len(self._accepted) > self._limits.max_refs:
+            self._accepted.popitem(last=False)
         if recipient_key not in recipients and len(recipients) >= self._limits.max_targets:
             # One ref for line after line to other names would grow without end.
             del recipients[next(iter(recipients))]
-        recipients[recipient_key] = _digest(text)
+        recipients[recipient_key] = (now_s, _digest(text))
 
     def _forget_old(self, now_s: float) -> None:
         while self._accepted:
-            oldest = next(iter(self._accepted))
-            if now_s - self._accepted[oldest][0] < self._limits.ref_lifetime_s:
+            recipients = next(iter(self._accepted.values()))
+            last_used_s = max(accepted_s for accepted_s, _ in recipients.values())
+            if now_s - last_used_s < self._limits.ref_lifetime_s:
                 break
-            del self._accepted[oldest]
+            self._accepted.popitem(last=False)
 
 
 def _digest(text: bytes) -> bytes:

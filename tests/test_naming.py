@@ -386,14 +386,24 @@ class PendingClaimTests(SynchronousTestCase):
         # It is unnamed again, and counts as such.
         self.assertEqual(len(self.world.clients), 2)
 
-    def test_one_that_is_never_decided_ends_with_the_time_for_a_name(self) -> None:
+    def test_nothing_times_out_while_it_is_pending(self) -> None:
         client = self.world.connect()
         client.send(b"carol\n")
         self.world.pass_time(31)
-        self.decide()
+        self.assertEqual(client.told(), [])
+        self.decide(BadSecret(b"carol"))
+        self.assertEqual(client.told(), [b"!error bad-secret carol"])
+        self.world.pass_time(30)
         self.assertEqual(client.told(), [b"!error timeout"])
         self.assertFalse(client.is_connected)
-        self.assertIsNone(self.world.relay.registry.find(b"carol"))
+
+    def test_the_oldest_unnamed_is_the_oldest_after_a_refused_claim_too(self) -> None:
+        claiming, younger = self.world.connect(), self.world.connect()
+        claiming.send(b"carol\n")
+        self.decide(BadSecret(b"carol"))
+        self.world.connect()
+        self.assertFalse(claiming.is_connected)
+        self.assertTrue(younger.is_connected)
 
     def test_max_clients_counts_when_it_is_decided(self) -> None:
         claims = SlowClaims()

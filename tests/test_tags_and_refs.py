@@ -227,21 +227,16 @@ class AcceptedRefsProperties(SynchronousTestCase):
     def test_while_there_are_few_refs(self, asked: list[tuple[bytes, bytes, bytes, int]]) -> None:
         limits = Limits(ref_lifetime_s=100.0)
         accepted = AcceptedRefs(limits)
-        first_used: dict[bytes, float] = {}
-        texts: dict[tuple[bytes, bytes], bytes] = {}
+        texts: dict[tuple[bytes, bytes], tuple[bytes, float]] = {}
         now_s = 0.0
         for ref, recipient, text, later_s in asked:
             now_s += later_s
-            if ref in first_used and now_s - first_used[ref] >= limits.ref_lifetime_s:
-                del first_used[ref]
-                texts = {key: value for key, value in texts.items() if key[0] != ref}
-            known = texts.get((ref, recipient))
-            expected = None if known is None else known == text
+            known_text, since_s = texts.get((ref, recipient), (b"", -1000.0))
+            expected = None if now_s - since_s >= limits.ref_lifetime_s else known_text == text
             self.assertIs(accepted.has_text(ref, recipient, text, now_s), expected)
-            if known is None:
+            if expected is None:
                 accepted.accept(ref, recipient, text, now_s)
-                first_used.setdefault(ref, now_s)
-                texts[ref, recipient] = text
+                texts[ref, recipient] = (text, now_s)
 
     @given(st.lists(st.integers(0, 8), max_size=60))
     def test_no_more_refs_than_the_bound(self, refs: list[int]) -> None:
