@@ -221,7 +221,7 @@ class Session(Receiver):
         if self.state is not State.UNNAMED:
             return
         if isinstance(refusal, TooManyClients):
-            self.close("too many clients")
+            self.close("too many clients", lingers=False)
         elif not isinstance(refusal, (NameInUse, Busy)):
             self._refused_first_lines += 1
             if self._refused_first_lines >= self.relay.limits.max_refused_first_lines:
