@@ -109,7 +109,13 @@ def flood(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
-    """Send a line there and, once it came, a line back; up to ``trips`` times in ``seconds``."""
+    """
+    Send a line there and, once it came, a line back; up to ``trips`` times in ``seconds``.
+
+    With ``pause_s`` the next trip waits for the next multiple of that.  Without, a busy
+    relay's pauses would be full of quick trips and its busy times hold one slow one each.
+    """
+    pause_s = task.get("pause_s", 0.0)
     names = ("p000", "q000")
     ends = name_all(task["port"], dialect, names)
     text = make_text(0, 0, 0, task["size"])
@@ -132,8 +138,11 @@ def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
         # Under load a trip may take so long that there is no warming up.
         if trip >= _WARM_UP_TRIPS or time.monotonic() > stops_s - task["seconds"] / 2:
             times_ns.append(took_ns)
-        if time.monotonic() > stops_s:
+        now_s = time.monotonic()
+        if now_s > stops_s:
             break
+        if pause_s:
+            time.sleep(pause_s - now_s % pause_s)
     server_s, took_s = cpu_s(task["pid"]) - server_s, time.monotonic() - began_s
     close_all(ends)
     times_ns.sort()

@@ -185,7 +185,9 @@ class Results:
 
     def _matrix(self) -> list[str]:
         """Our throughput as a ratio to everybody's, at one glance."""
-        lines = []
+        lines: list[str] = []
+        if not any(THROUGHPUT in MEASURES[work] for work, _ in self.groups()):
+            return lines
         ours = sorted({name for _, _, name in self.entries if name.startswith("chatrelay")})
         for our in ours:
             others = {

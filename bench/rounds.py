@@ -24,6 +24,8 @@ from bench.results import Results
 
 _TASK_S = 240.0
 _CALM_S = 10.0
+# Between two round trips under load.
+_PAUSE_S = 0.002
 # What a generator needs for itself beside the connections.
 _OTHER_FILES = 200
 
@@ -158,7 +160,7 @@ class Bench:
         try:
             _output(flood).readline()
             time.sleep(seconds / 8)
-            loaded = _generate(relay, served, **asked, seconds=seconds)
+            loaded = _generate(relay, served, **asked, seconds=seconds, pause_s=_PAUSE_S)
             if "error" not in loaded and flood.poll() is not None:
                 loaded = {"error": f"the load ended: {_output(flood).read().strip()}"}
         finally:
