@@ -29,12 +29,12 @@ class Client(LineReceiver):
         if self.name is None:
             self.name = line
             self.clients[line] = self
-            self.sendLine(b"!welcome " + line)  # type: ignore[no-untyped-call]
+            self.sendLine(b"!welcome " + line)
             return
         _, target, text = line.split(b"%", 2)
         recipient = self.clients.get(target)
         if recipient is not None:
-            recipient.sendLine(b"%" + self.name + b"%" + text)  # type: ignore[no-untyped-call]
+            recipient.sendLine(b"%" + self.name + b"%" + text)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:  # noqa: ARG002
         """Forget the name."""
