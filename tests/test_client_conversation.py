@@ -185,6 +185,7 @@ class ConversationTests(SynchronousTestCase):
         )
         self.conversation.typed("%bob%in the gap")
         self.assertIn('* There is no connection now; not sent: "in the gap"', self.shown)
+        self.assertIsNone(self.conversation.target)
         self.conversation.typed("/who")
         self.conversation.typed("%dave%")
         self.attach()

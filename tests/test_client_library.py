@@ -432,6 +432,12 @@ class CloseTests(ClientCase):
         self.assertIn("The relay is stopping.", str(self.client.lost))
         self.assertEqual(self.client.name, "carol")
 
+    def test_refusals_are_no_reason(self) -> None:
+        """An error about a line is not why the connection ended."""
+        self.relay.say(b"!error unknown-name bob :Not the reason.")
+        self.relay.lose()
+        self.assertNotIn("Not the reason", str(self.client.lost))
+
     def test_reply_type(self) -> None:
         """An error that nobody asked for can be read among the events."""
         reading = ensureDeferred(anext(self.client.events()))
