@@ -55,6 +55,13 @@ class ReconnectorTests(SynchronousTestCase):
             while self.endpoint.attempts:
                 self.endpoint.refuse(ConnectError())
 
+    def name_is_taken_for(self, seconds: int) -> None:
+        """Move the clock in small steps; somebody has the name at every attempt."""
+        for _ in range(seconds * 10):
+            self.clock.advance(0.1)
+            if self.endpoint.attempts:
+                self.endpoint.accept().say(b"!error name-in-use carol :Taken.")
+
     def test_first_refused(self) -> None:
         """Before the first welcome a refusal is final."""
         self.start()
@@ -144,24 +151,16 @@ class ReconnectorTests(SynchronousTestCase):
         relay, _ = self.first()
         relay.lose()
         waiting = self.next()
-        for _ in range(880):
-            self.clock.advance(0.1)
-            if self.endpoint.attempts:
-                self.endpoint.accept().say(b"!error name-in-use carol :Taken.")
+        self.name_is_taken_for(55)
         for _ in range(400):
             if not self.endpoint.attempts:
                 self.clock.advance(0.1)
         self.endpoint.refuse(ConnectError())  # it begins anew: this was another relay
-        for _ in range(600):
-            self.clock.advance(0.1)
-            if self.endpoint.attempts:
-                self.endpoint.accept().say(b"!error name-in-use carol :Taken.")
+        self.name_is_taken_for(55)
+        self.assertNoResult(waiting)
         result = []
         waiting.addBoth(result.append)
-        for _ in range(500):
-            self.clock.advance(0.1)
-            if self.endpoint.attempts:
-                self.endpoint.accept().say(b"!error name-in-use carol :Taken.")
+        self.name_is_taken_for(60)
         [failure] = result
         failure.trap(errors.NameInUse)
 
