@@ -160,7 +160,7 @@ class ReconnectorTests(SynchronousTestCase):
         self.assertNoResult(waiting)
         result = []
         waiting.addBoth(result.append)
-        self.name_is_taken_for(60)
+        self.name_is_taken_for(120)
         [failure] = result
         failure.trap(errors.NameInUse)
 
