@@ -18,7 +18,8 @@ PURE = [
     *("chatrelay.flow", "chatrelay.refs", "chatrelay.claims", "chatrelay.admission"),
     *("chatrelay.naming", "chatrelay.sending", "chatrelay.runs", "chatrelay.liveness"),
     *("chatrelay.printable", "chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
-    *("chatrelay.client.display", "chatrelay.bots.reverse"),
+    *("chatrelay.client.display", "chatrelay.client.typed", "chatrelay.client.framing"),
+    *("chatrelay.bots.reverse", "chatrelay.receiver"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (
