@@ -10,7 +10,7 @@ that are slow for too long (docs/protocol.rst, *Flow*).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import Enum
 from typing import Protocol
 
@@ -187,12 +187,20 @@ class Flow:
     # A longer tick is time in which the relay itself did not run.
     _MAX_TICK_S = 2.0
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
+        """
+        Begin with nobody connected.
+
+        :param seconds: a clock that never jumps.
+        """
         self.unsent_bytes = 0
         self._limits = limits
+        self._seconds = seconds
         self._backlogs: set[Backlog] = set()
-        self._over: dict[Backlog, None] = {}
-        self._ticked_s: float | None = None
+        # Over their mark now, or at some time since the last tick (a reader in gulps may
+        # drop below it and be over it again between any two), and since when that has not
+        # been accounted for.
+        self._accounted_s: dict[Backlog, float] = {}
 
     def opened(self, backlog: Backlog) -> None:
         """A client connected."""
@@ -201,6 +209,7 @@ class Flow:
     def closed(self, backlog: Backlog) -> None:
         """A client is gone, or is told its last: whoever waits for it goes on."""
         self._backlogs.discard(backlog)
+        self._accounted_s.pop(backlog, None)
         self._below_mark(backlog)
 
     def over_mark(self, backlog: Backlog, gate: Gate | None) -> None:
@@ -213,9 +222,10 @@ class Flow:
             if backlog not in self._backlogs:
                 return
             backlog.is_over = True
-            self._over[backlog] = None
-            backlog.credit_bytes = 0.0
-            backlog.taken_at_last_tick_bytes = backlog.taken_bytes()
+            if backlog not in self._accounted_s:
+                self._accounted_s[backlog] = self._seconds()
+                backlog.credit_bytes = 0.0
+                backlog.taken_at_last_tick_bytes = backlog.taken_bytes()
         if gate is not None:
             gate.hold(backlog)
             backlog.held_gates.add(gate)
@@ -230,18 +240,20 @@ class Flow:
         while self.unsent_bytes > self._limits.max_unsent_bytes and self._backlogs:
             max(self._backlogs, key=lambda backlog: backlog.unsent_bytes).end_slow()
 
-    def tick(self, now_s: float) -> None:
+    def tick(self) -> None:
         """Once a second: account for those over their mark."""
-        elapsed_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
-        self._ticked_s = now_s
-        elapsed_s = min(elapsed_s, self._MAX_TICK_S)
-        for backlog in list(self._over):
-            if backlog.is_over and self._is_slow(backlog, elapsed_s):
+        now_s = self._seconds()
+        for backlog, since_s in list(self._accounted_s.items()):
+            if not backlog.is_over:
+                self._accounted_s.pop(backlog, None)
+                continue
+            elapsed_s = min(now_s - since_s, self._MAX_TICK_S)
+            self._accounted_s[backlog] = now_s
+            if self._is_slow(backlog, elapsed_s):
                 self._count_slow(backlog, now_s, elapsed_s)
 
     def _below_mark(self, backlog: Backlog) -> None:
         backlog.is_over = False
-        self._over.pop(backlog, None)
         backlog.release_gates()
 
     def _is_slow(self, backlog: Backlog, elapsed_s: float) -> bool:
@@ -251,8 +263,7 @@ class Flow:
         rate = self._limits.slow_bytes_per_s
         bound = self._MAX_CREDIT_S * rate
         credit = backlog.credit_bytes + newly_bytes - rate * elapsed_s
-        # Below nothing as well: a gulp that the relay saw late is not forgotten.
-        backlog.credit_bytes = max(-bound, min(bound, credit))
+        backlog.credit_bytes = max(0.0, min(bound, credit))
         return credit < 0
 
     def _count_slow(self, backlog: Backlog, now_s: float, elapsed_s: float) -> None:

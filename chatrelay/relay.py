@@ -68,7 +68,7 @@ class Relay:
         self.seconds = seconds
         self.wall_clock = wall_clock
         self.registry = Registry(reserved, self.limits.max_watches)
-        self.flow = Flow(self.limits)
+        self.flow = Flow(self.limits, seconds)
         self.console = Console(self.limits, verbose=verbose)
         self.claims: Claims = claims or FreeNames()
         self.admission = Admission(self.limits)
@@ -96,7 +96,7 @@ class Relay:
         """Do what is due once a second: slow clients, silent ones, lines that were summed up."""
         now_s = self.seconds()
         elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
-        self.flow.tick(now_s)
+        self.flow.tick()
         for session in list(self.pinging):
             session.tick(elapsed_s)
         self.console.tick()

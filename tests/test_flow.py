@@ -206,9 +206,8 @@ class AccountTests(SynchronousTestCase):
     """What counts as slow, second by second."""
 
     def setUp(self) -> None:
-        self.flow = Flow(Limits())
-        self.flow.tick(0.0)
         self.now_s = 0.0
+        self.flow = Flow(Limits(), lambda: self.now_s)
 
     def over(self, *gates: Gate) -> Reader:
         reader = Reader()
@@ -223,7 +222,7 @@ class AccountTests(SynchronousTestCase):
             self.now_s += elapsed_s
             reader.now_s = self.now_s
             reader.taken += size
-            self.flow.tick(self.now_s)
+            self.flow.tick()
 
     def test_nothing_is_slow(self) -> None:
         reader = self.over()
@@ -290,6 +289,34 @@ class AccountTests(SynchronousTestCase):
         other = self.over(Gate(Connection()))
         self.pass_time(other, [RATE] * 50)
         self.assertEqual(other.ended_s, [])
+
+    def test_a_reader_that_drops_below_its_mark_between_any_two_ticks(self) -> None:
+        # What it took before it was over the mark again counts for that second.
+        reader = self.over()
+        for _ in range(100):
+            self.now_s += 0.9
+            reader.taken += 2 * RATE
+            self.flow.drained(reader)
+            self.flow.over_mark(reader, None)
+            self.now_s += 0.1
+            self.flow.tick()
+        self.assertEqual(reader.ended_s, [])
+
+    def test_after_a_sleep_a_steady_reader_is_not_slow(self) -> None:
+        reader = self.over()
+        self.pass_time(reader, [0] * 9 + [RATE + KIB] * 50)
+        self.assertEqual(reader.ended_s, [])
+
+    def test_part_of_a_second_is_that_part(self) -> None:
+        self.flow.tick()
+        self.now_s = 0.7
+        reader = self.over()
+        self.now_s = 1.0
+        self.flow.tick()
+        self.pass_time(reader, [0] * 9)
+        self.assertEqual(reader.ended_s, [])
+        self.pass_time(reader, [0])
+        self.assertNotEqual(reader.ended_s, [])
 
     def test_one_below_its_mark_is_not_counted(self) -> None:
         reader = self.over()
@@ -497,6 +524,6 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(bob.session.outbox.held_gates, set())
 
     def test_shedding_with_nobody_here(self) -> None:
-        flow = Flow(Limits(max_unsent_bytes=1))
+        flow = Flow(Limits(max_unsent_bytes=1), lambda: 0.0)
         flow.unsent_bytes = 2
         flow.shed()

@@ -64,7 +64,7 @@ class OutboxTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.flow = Flow(Limits(high_water_bytes=1000, low_water_bytes=500))
+        self.flow = Flow(Limits(high_water_bytes=1000, low_water_bytes=500), lambda: 0.0)
         self.transport = Transport()
         self.ended = 0
         self.outbox = Outbox(self.transport, self.flow, Turn(self.clock), self.end)
@@ -184,7 +184,7 @@ class SocketTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.flow = Flow(Limits())
+        self.flow = Flow(Limits(), lambda: 0.0)
         self.socket = Socket()
         self.outbox = Outbox(self.socket, self.flow, Turn(self.clock), lambda: None)
 
