@@ -9,7 +9,7 @@ and one loop; any other is cut line by line, up to the first that is no plain me
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 Cut = dict[bytes, tuple[bytes, int]]
 """
@@ -37,17 +37,20 @@ class Run:
         """Whether every line was taken."""
         return not self._stretch
 
-    def cut(self, prefix: bytes, routes: Container[bytes]) -> Cut:
+    def cut(self, prefix: bytes, routes: Mapping[bytes, object]) -> Cut:
         """
         Take plain messages, up to the first line that needs a closer look.
 
         :param prefix: what every line to a recipient begins with, ``%SENDER%``.
-        :param routes: the targets, as written, that the quick path can serve.
-        :returns: what to write to whom; empty if the first line is an odd one.
+        :param routes: whom the quick path can serve, by the name as written; several
+            writings may lead to one recipient.
+        :returns: what to write to whom, one entry for each recipient; empty if the first
+            line is an odd one.
         """
         if self._pieces is None:
             cut = _cut_whole(self._stretch, prefix, routes)
-            if cut is not None:
+            # Under two writings of its name a recipient's lines would lose their order.
+            if cut is not None and len({routes[target] for target in cut}) == len(cut):
                 self._stretch = b""
                 return cut
         return self._cut_some(prefix, routes)
@@ -59,21 +62,21 @@ class Run:
         self._advance(1)
         return line
 
-    def _cut_some(self, prefix: bytes, routes: Container[bytes]) -> Cut:
+    def _cut_some(self, prefix: bytes, routes: Mapping[bytes, object]) -> Cut:
         pieces = self._split()
-        groups: dict[bytes, list[bytes]] = {}
-        taken = 0
-        for piece in pieces[self._next :] if self._next else pieces:
-            target, _, text = piece.partition(b"%")
-            if not text or target not in routes:
+        groups: dict[object, tuple[bytes, list[bytes]]] = {}
+        for index in range(self._next, len(pieces)):
+            target, _, text = pieces[index].partition(b"%")
+            recipient = routes.get(target)
+            if not text or recipient is None:
                 break
-            groups.setdefault(target, []).append(text)
-            taken += 1
-        self._advance(taken)
+            groups.setdefault(recipient, (target, []))[1].append(text)
+            self._next += 1
+        self._advance(0)
         between = b"\n" + prefix
         return {
             target: (prefix + between.join(texts) + b"\n", len(texts))
-            for target, texts in groups.items()
+            for target, texts in groups.values()
         }
 
     def _split(self) -> list[bytes]:

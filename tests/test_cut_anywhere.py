@@ -6,7 +6,8 @@ output on every connection and the same registry.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from dataclasses import replace
+from itertools import count, pairwise
 from typing import NamedTuple
 from unittest import mock
 
@@ -117,10 +118,21 @@ STREAMS = st.builds(
 PLACES = st.lists(st.integers(0, 800), max_size=16)
 
 
-def play(pieces: Iterable[bytes], limits: Limits, *, line_by_line: bool, ends: bool) -> Outcome:
+def play(
+    pieces: Iterable[bytes],
+    limits: Limits,
+    *,
+    line_by_line: bool,
+    ends: bool,
+    creeps: bool = False,
+) -> Outcome:
     """Send a stream, in these pieces, to a relay where some others are."""
     world = World(limits)
     relay = world.relay
+    if creeps:
+        # Looking at the clock takes time, so that a few lines are a client's share.
+        looks = count()
+        relay.seconds = lambda: world.clock.seconds() + 0.0002 * next(looks)
     relay._run_id = b"id"
     relay.registry.add_bot(
         BotParticipant(
@@ -177,18 +189,27 @@ def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
 class CutAnywhere(SynchronousTestCase):
     """One set of semantics, whatever one read brings."""
 
-    def check(self, stream: bytes, places: list[int], limits: Limits, *, ends: bool) -> None:
+    def check(
+        self,
+        stream: bytes,
+        places: list[int],
+        limits: Limits,
+        *,
+        ends: bool,
+        creeps: bool = False,
+    ) -> None:
         whole = play([stream], limits, line_by_line=False, ends=ends)
         byte_by_byte = cut(stream, range(len(stream)))
         for pieces in ([stream], cut(stream, places), byte_by_byte):
             for line_by_line in (False, True):
-                outcome = play(pieces, limits, line_by_line=line_by_line, ends=ends)
+                outcome = play(pieces, limits, line_by_line=line_by_line, ends=ends, creeps=creeps)
                 for field, expected, got in zip(Outcome._fields, whole, outcome, strict=True):
                     self.assertEqual(got, expected, (field, stream, line_by_line))
 
     @settings(max_examples=60)
     @given(STREAMS, PLACES, st.booleans())
     @example(b"me\n%bob%1\n%BOB%2\n%bob%3\n%nobody%4\n%bob%5\n", [5, 17], True)
+    @example(b"me\n%BOB%0\n%bob%1\n%BOB%2\n%bob%3\n", [], False)
     @example(b"me\n%me%1\n/name you\n%me%2\n%you%3\n/caps id\n%you%4\n%YOU%5\n", [], False)
     @example(b"me\n%bob%" + b"z" * 59 + b"\n%bob%" + b"z" * 60 + b"\r\n%bob%1\n", [9, 70], True)
     def test_the_same_output_and_the_same_registry(
@@ -200,6 +221,13 @@ class CutAnywhere(SynchronousTestCase):
     @given(STREAMS, PLACES)
     def test_also_when_it_is_held_again_and_again(self, stream: bytes, places: list[int]) -> None:
         self.check(stream, places, LOW_MARKS, ends=True)
+
+    @settings(max_examples=40)
+    @given(STREAMS, PLACES)
+    def test_also_when_its_turn_ends_again_and_again(
+        self, stream: bytes, places: list[int]
+    ) -> None:
+        self.check(stream, places, replace(LIMITS, turn_s=0.0005), ends=True, creeps=True)
 
     def test_the_streams_reach_what_they_are_for(self) -> None:
         """A property over streams that are all refused would prove little."""
@@ -218,7 +246,7 @@ class CutAnywhere(SynchronousTestCase):
         self.assertEqual(outcome.counters[-1], (b"you", 6, 2))
 
     def test_the_quick_path_is_taken_and_can_be_left(self) -> None:
-        for line_by_line, count in ((False, 0), (True, 3)):
+        for line_by_line, odd_lines in ((False, 0), (True, 3)):
             with mock.patch.object(
                 Session, "line_received", autospec=True, side_effect=Session.line_received
             ) as seen:
@@ -229,4 +257,4 @@ class CutAnywhere(SynchronousTestCase):
                     ends=False,
                 )
             lines = [call.args[1] for call in seen.mock_calls if call.args[1].startswith(b"%")]
-            self.assertEqual(len(lines), count)
+            self.assertEqual(len(lines), odd_lines)
