@@ -197,6 +197,17 @@ class SendTests(ClientCase):
         known = [self.failureResultOf(one, Disconnected).value.may_have_arrived for one in sending]
         self.assertEqual(known, [True] * (MAX_UNANSWERED - 1) + [False])
 
+    def test_disconnect_with_many_waiting(self) -> None:
+        """However many wait for their turn, each is told that it was not sent."""
+        sending = [self.client.send("bob", "x") for _ in range(MAX_UNANSWERED + 2000)]
+        first, second = sending[MAX_UNANSWERED : MAX_UNANSWERED + 2]
+        first.addErrback(lambda failure: (second.cancel(), failure)[1])
+        self.relay.lose(ConnectionLost())
+        sending.remove(second)
+        self.failureResultOf(second, CancelledError)
+        known = [self.failureResultOf(one, Disconnected).value.may_have_arrived for one in sending]
+        self.assertEqual(known, [True] * MAX_UNANSWERED + [False] * 1999)
+
     def test_cancel_before_written(self) -> None:
         """Cancelling what still waits for its turn unsends it."""
         for number in range(MAX_UNANSWERED):
@@ -431,6 +442,14 @@ class CloseTests(ClientCase):
         self.relay.lose()
         self.assertIn("The relay is stopping.", str(self.client.lost))
         self.assertEqual(self.client.name, "carol")
+
+    def test_reason_in_two_reads(self) -> None:
+        """What a read cuts in two is seen, too: the reason here, another name there."""
+        for part in (b"!wel", b"come karl :Hi.\n!er", b"ror shutting-down :It is stopping.\n"):
+            self.relay.protocol.dataReceived(part)
+        self.assertEqual(self.client.name, "karl")
+        self.relay.lose()
+        self.assertIn("It is stopping.", str(self.client.lost))
 
     def test_refusals_are_no_reason(self) -> None:
         """An error about a line is not why the connection ended."""

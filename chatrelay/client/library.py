@@ -344,9 +344,15 @@ class Client:
             with suppress(AlreadyCalled, AlreadyCancelled):
                 self._close_timer.cancel()
         self._answers.forget()
+        # What waits for a slot is not given one: each would give it to the next, deeper
+        # and deeper.  Taken out one by one, as any of them may be cancelled by another.
+        waiting_for_slot = self._slots.waiting
+        waiting_for_slot.reverse()
+        while waiting_for_slot:
+            unwritten = waiting_for_slot.pop()
+            unwritten.errback(Disconnected("The connection ended before this was sent."))
         failing, self._failing = self._failing, {}
         for asked in failing.values():
-            self._slots.release()
             asked.errback(Disconnected(str(error), may_have_arrived=True))
         while self._readers:
             self._readers.popleft().errback(StopAsyncIteration())

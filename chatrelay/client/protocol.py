@@ -112,7 +112,8 @@ class ClientProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Cut the whole read at once: the base class copies the rest for every line."""
-        lines = (self._unfinished + data).split(b"\n")
+        data = self._unfinished + data
+        lines = data.split(b"\n")
         self._unfinished = lines.pop()
         if len(self._unfinished) > max(_MIN_BUFFER_BYTES, self.max_line_bytes + _EXTRA_BYTES):
             self.abort("The server sent a line longer than a relay's.")
