@@ -6,8 +6,9 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions
+
+_BRACKETED_PASTE_OFF = b"\x1b[?2004l"
 
 
 class _Run:
@@ -95,6 +98,20 @@ def _is_on_terminal() -> bool:
     return os.isatty(0) and os.isatty(1)
 
 
+@contextmanager
+def _terminal_restored() -> Iterator[None]:
+    # A signal ends the program in the middle of a prompt, which then does not do it.
+    modes = termios.tcgetattr(0)
+    try:
+        yield
+    finally:
+        with suppress(OSError, termios.error):
+            # In the background the terminal is the shell's, and changing it would stop us.
+            if os.tcgetpgrp(0) == os.getpgrp():
+                termios.tcsetattr(0, termios.TCSANOW, modes)
+                os.write(1, _BRACKETED_PASTE_OFF)
+
+
 def _say(sentence: str) -> None:
     from chatrelay.client.display import harmless  # noqa: PLC0415
 
@@ -127,7 +144,8 @@ def main(arguments: list[str]) -> int:
         from twisted.internet import reactor  # noqa: PLC0415 - chosen only now
 
         endpoint = options.endpoint(reactor)
-        return _Run(reactor).until_ended(options, endpoint)
+        with _terminal_restored() if _is_on_terminal() else nullcontext():
+            return _Run(reactor).until_ended(options, endpoint)
     except usage.UsageError as error:
         _say(f"{error} Try --help.")
         return EXIT_USAGE

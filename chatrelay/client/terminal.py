@@ -167,7 +167,7 @@ class _Prompt(Completer):
         """Read lines until the user leaves, or `end`."""
         if self._ended:
             return
-        typing = asyncio.ensure_future(self._session.prompt_async())
+        typing = asyncio.ensure_future(self._session.prompt_async(handle_sigint=False))
         with suppress(EOFError):
             await Deferred.fromFuture(typing)
 
@@ -179,8 +179,11 @@ class _Prompt(Completer):
 
     def _accept(self, buffer: Buffer) -> bool:
         # One prompt for all lines: between two of them the terminal would echo by itself.
-        if not self._program.typed(buffer.text):
-            self.end()
+        # A paste is one text with several lines.
+        for line in buffer.text.split("\n"):
+            if not self._program.typed(line):
+                self.end()
+                break
         return False
 
     def refresh(self) -> None:

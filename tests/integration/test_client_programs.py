@@ -242,6 +242,7 @@ class Terminal:
             finally:
                 os._exit(127)
         self.seen = ""
+        self.raw = b""
         self._status: int | None = None
 
     def type(self, text: str) -> None:
@@ -261,7 +262,12 @@ class Terminal:
         # It asks where the cursor is; whatever the terminal, it is told.
         if b"\x1b[6n" in data:
             os.write(self._descriptor, b"\x1b[1;1R")
+        self.raw += data
         self.seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode("utf-8", "replace"))
+
+    def modes(self) -> list:
+        """What the terminal does by itself: its echo and its lines, among others."""
+        return termios.tcgetattr(self._descriptor)
 
     def wait(self) -> int:
         """Wait for the program's end; returns its exit status."""
@@ -355,3 +361,30 @@ class TerminalTests(ProgramCase):
         terminal.type("half a line\x03")
         terminal.type("\x03")
         self.assertEqual(terminal.wait(), EXIT_OK)
+
+    def test_signals(self) -> None:
+        """A signal ends it with 128 and its number; the terminal is as it was."""
+        address = self.relay().address()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            terminal = self.terminal(address, "carol")
+            before = terminal.modes()
+            terminal.expect("You are carol.")
+            terminal.expect("carol>")
+            self.assertNotEqual(terminal.modes(), before)
+            os.kill(terminal.pid, number)
+            self.assertEqual(terminal.wait(), EXIT_INTERRUPTED + number)
+            self.assertEqual(terminal.modes(), before)
+            self.assertNotIn("Traceback", terminal.seen)
+            self.assertGreater(terminal.raw.rfind(b"[?2004l"), terminal.raw.rfind(b"[?2004h"))
+
+    def test_paste(self) -> None:
+        """Each line of a paste is a line."""
+        terminal = self.terminal(self.relay().address(), "--to", "reverse", "carol")
+        terminal.expect("reverse>")
+        terminal.type("\x1b[200~abc\rdef\r\n\nghi\x1b[201~")
+        terminal.type("j\r")
+        for answer in ("cba", "fed", "jihg"):
+            terminal.expect(f"reverse: {answer}")
+        terminal.type("\x1b[200~/quit\rlate\x1b[201~\r")
+        self.assertEqual(terminal.wait(), EXIT_OK)
+        self.assertNotIn("etal", terminal.seen)
