@@ -85,6 +85,10 @@ class Console:
 
     def renamed(self, name: bytes, previous: bytes, peer: Peer) -> None:
         """A client has another name."""
+        # Its bound goes with it: renaming buys no more lines.
+        bound = self._undelivered_of.pop(previous, None)
+        if bound is not None:
+            self._undelivered_of[name] = bound
         if self._arrivals.admits():
             _log.info(
                 "{previous} at {peer} is now {name}",

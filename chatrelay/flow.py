@@ -206,11 +206,15 @@ class Flow:
         """A client connected."""
         self._backlogs.add(backlog)
 
-    def closed(self, backlog: Backlog) -> None:
-        """A client is gone, or is told its last: whoever waits for it goes on."""
-        self._backlogs.discard(backlog)
+    def ending(self, backlog: Backlog) -> None:
+        """A client is told its last, for which it has a time of its own: it holds nobody more."""
         self._accounted_s.pop(backlog, None)
         self._below_mark(backlog)
+
+    def closed(self, backlog: Backlog) -> None:
+        """A client is gone, or has been sent everything."""
+        self._backlogs.discard(backlog)
+        self.ending(backlog)
 
     def over_mark(self, backlog: Backlog, gate: Gate | None) -> None:
         """
@@ -242,6 +246,7 @@ class Flow:
 
     def tick(self) -> None:
         """Once a second: account for those over their mark."""
+        self.shed()
         now_s = self._seconds()
         for backlog, since_s in list(self._accounted_s.items()):
             if not backlog.is_over:

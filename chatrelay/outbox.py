@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
 from zope.interface import implementer
 
 from chatrelay.flow import Backlog, Flow
@@ -26,13 +26,16 @@ PIECE_BYTES = 128 * 1024
 _JOINED_WRITES = 256
 
 
-@implementer(IPullProducer)
+@implementer(IPullProducer, IPushProducer)
 class Outbox(Backlog):
     """
     The unsent bytes of one client.
 
     `write` never blocks and never refuses; whoever writes looks at `unsent_bytes` and
     is held when it is over the mark.  After `finish` or `discard` writing does nothing.
+
+    Over TLS, where a producer that pulls would be asked in every turn, it pushes: what
+    the transport does not refuse counts as sent.
     """
 
     __slots__ = (
@@ -40,8 +43,11 @@ class Outbox(Backlog):
         "_flow",
         "_handed_bytes",
         "_is_due",
+        "_is_paused",
+        "_is_pushing",
         "_joined",
         "_send_now",
+        "_then",
         "_transport",
         "_turn",
         "_waiting",
@@ -69,16 +75,19 @@ class Outbox(Backlog):
         self._send_now: Callable[[bytes], int | BaseException] | None = (
             transport.writeSomeData if isinstance(transport, FileDescriptor) else None
         )
+        self._is_pushing = ISSLTransport.providedBy(transport)
+        self._is_paused = False
         self._end_slow = end_slow
+        self._then: Callable[[], None] | None = None
         self._handed_bytes = 0
         self._waiting: list[bytes] = []
         self._joined = 0  # so many of them are not looked at again
         flow.opened(self)
-        transport.registerProducer(self, False)
+        transport.registerProducer(self, self._is_pushing)
 
     def write(self, data: bytes) -> None:
         """Send, after everything written before."""
-        if self._transport is None:
+        if self._transport is None or self._then is not None:
             return
         size = len(data)
         self.written_bytes += size
@@ -101,26 +110,32 @@ class Outbox(Backlog):
         """The transport's buffer is empty: count what it sent and hand over the next piece."""
         if self._transport is None:
             return
+        self._is_paused = False
         self._count_sent(self._handed_bytes)
         self._handed_bytes = 0
         if self._waiting:
             self._hand_over(self._transport)
-        elif self.is_over:
-            self._flow.drained(self)
+        else:
+            self._has_sent()
+
+    def pauseProducing(self) -> None:
+        """The transport has enough: what it was handed counts as unsent until it asks for more."""
+        self._is_paused = True
 
     def stopProducing(self) -> None:
         """The transport is closed: what was not sent is lost."""
         self.discard()
 
-    def finish(self) -> None:
-        """Hand everything to the transport and let go of it; it may then be closed."""
-        transport, self._transport = self._transport, None
-        if transport is None:
-            return
-        if self._waiting:
-            transport.write(b"".join(self._waiting))
-        transport.unregisterProducer()
-        self._forget()
+    def finish(self, then: Callable[[], None]) -> None:
+        """
+        Take nothing more, and hold nobody.
+
+        :param then: called when everything is sent; it may close the transport.
+        """
+        if self._transport is not None and self._then is None:
+            self._then = then
+            self._flow.ending(self)
+            self._has_sent()
 
     def discard(self) -> None:
         """Drop what the transport was not handed; it is about to be aborted."""
@@ -153,15 +168,25 @@ class Outbox(Backlog):
         sent = self._send_now(piece) if self._send_now is not None else 0
         # What is no number is an error, which the transport finds for itself.
         sent = sent if isinstance(sent, int) and sent > 0 else 0
-        self._count_sent(sent)
         if sent < size:
             self._handed_bytes = size - sent
             transport.write(piece[sent:])
-        elif self._waiting:
+            if self._is_pushing and not self._is_paused:
+                self._handed_bytes, sent = 0, size
+        self._count_sent(sent)
+        if self._waiting and not self._handed_bytes:
             self._is_due = True
             self._turn.add(self)
+        self._has_sent()
+
+    def _has_sent(self) -> None:
         if self.is_over:
             self._flow.drained(self)
+        if self._then is not None and not self.unsent_bytes and self._transport is not None:
+            transport, self._transport = self._transport, None
+            transport.unregisterProducer()
+            self._forget()
+            self._then()
 
     def _join_writes(self) -> None:
         writes = self._waiting[self._joined :]

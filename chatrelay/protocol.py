@@ -9,6 +9,7 @@ registry.
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
@@ -39,6 +41,9 @@ from chatrelay.turn import Turn
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
 TICK_S = 1.0
+# When the relay stops: time for discarding what a busy client has already sent, so that
+# it reads why before its connection is reset.
+STOP_LINGER_S = 0.3
 
 _log = Logger(namespace="chatrelay")
 
@@ -70,10 +75,12 @@ class RelayProtocol(LineReceiver):
         self._clock = clock
         self._lines = LineBuffer(relay.limits.max_line_bytes)
         self._ended = False
+        self._has_ended_writing = False
         self._has_work_waiting = False
         self._timeout: IDelayedCall | None = None
         self._counted_host: str | None = None
         self._peer_address: IAddress | None = None
+        self._outbox: Outbox | None = None
 
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
@@ -82,8 +89,8 @@ class RelayProtocol(LineReceiver):
         peer = _peer(self._peer_address)
         if not self._admit(peer, exempt=_is_local(self._peer_address)):
             return
-        outbox = Outbox(transport, self.relay.flow, self.factory.turn, self._end_slow)
-        self.session = Session(self.relay, self, outbox, peer)
+        self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self._end_slow)
+        self.session = Session(self.relay, self, self._outbox, peer)
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
     def dataReceived(self, data: bytes) -> None:
@@ -107,22 +114,28 @@ class RelayProtocol(LineReceiver):
         """The client sends nothing more: serve what is complete, then free the name."""
         self._ended = True
         if self.session is None or self.session.state is State.CLOSED:
-            self._lose_connection()
+            self._end_writing(lingers=False)
         elif not self.paused:
             self._work(self.session)
 
     def writeConnectionLost(self) -> None:
         """The relay sends nothing more; the client has not closed yet."""
+        if self.factory.is_stopping:
+            self._hurry()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The connection is gone, with everything that was not sent."""
         self._cancel_timeout()
+        admission = self.relay.admission
+        admission.remove_unnamed(self)
         if self._counted_host is not None:
-            self.relay.admission.disconnected(self._counted_host)
-        if self.session is not None:
-            self.session.connection_lost("the connection was closed")
-            self._lines.clear()
-        self.factory.connection_gone(self)
+            admission.disconnected(self._counted_host)
+        try:
+            if self.session is not None:
+                self.session.connection_lost("the connection was closed")
+                self._lines.clear()
+        finally:
+            self.factory.connection_gone(self)
 
     # What the session asks for.
 
@@ -149,26 +162,28 @@ class RelayProtocol(LineReceiver):
         """Close once everything is written, or after `grace_s` all the same."""
         self._stop_conversation()
         self._timeout = self._clock.callLater(grace_s, self.abort)
-        if self.session is not None and isinstance(self.session.outbox, Outbox):
-            self.session.outbox.finish()
-        transport: Any = self.transport
-        lose_write_connection = getattr(transport, "loseWriteConnection", None)
-        lingers = lingers and not self._ended and not self.factory.is_stopping
-        if not lingers or lose_write_connection is None:
-            transport.loseConnection()
-            return
-        # A socket closed with something unread in it is reset, and what was written to
-        # it last may never be seen: say that this is all, and read until the peer closes.
-        lose_write_connection()
-        transport.resumeProducing()
+        end_writing = partial(self._end_writing, lingers=lingers and not self._ended)
+        if self._outbox is not None:
+            self._outbox.finish(end_writing)
+        else:
+            end_writing()
 
     def abort(self) -> None:
         """Close now, whatever is not written."""
         self._stop_conversation()
-        if self.session is not None and isinstance(self.session.outbox, Outbox):
-            self.session.outbox.discard()
+        if self._outbox is not None:
+            self._outbox.discard()
         transport: Any = self.transport
         transport.abortConnection()
+
+    def give_way(self) -> None:
+        """It waits for its peer to close, and there are too many without a name."""
+        self.abort()
+
+    def hurry(self) -> None:
+        """The relay stops: a connection that closes already does not wait for its peer."""
+        if self._has_ended_writing:
+            self._hurry()
 
     # How it does it.
 
@@ -230,11 +245,16 @@ class RelayProtocol(LineReceiver):
         transport: Any = self.transport
         address = transport.getPeer()
         if address != self._peer_address:
+            try:
+                peer = _peer(address)
+            except ValueError:
+                session.close_unanswered()
+                return False
             if self._counted_host is not None:
                 self.relay.admission.disconnected(self._counted_host)
                 self._counted_host = None
-            session.peer = _peer(address)
-            return self._admit(session.peer, exempt=False)
+            session.peer = peer
+            return self._admit(peer, exempt=False)
         return True
 
     def _admit(self, peer: Peer, *, exempt: bool) -> bool:
@@ -287,9 +307,23 @@ class RelayProtocol(LineReceiver):
         if timeout is not None and timeout.active():
             timeout.cancel()
 
-    def _lose_connection(self) -> None:
+    def _end_writing(self, *, lingers: bool) -> None:
         transport: Any = self.transport
-        transport.loseConnection()
+        # Under TLS there is only one end for both directions.
+        if not lingers or ISSLTransport.providedBy(transport):
+            transport.loseConnection()
+            return
+        # A socket closed with something unread in it is reset, and what was written to
+        # it last may never be seen: say that this is all, and read until the peer closes.
+        self._has_ended_writing = True
+        self.relay.admission.add_unnamed(self)
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+
+    def _hurry(self) -> None:
+        self._cancel_timeout()
+        transport: Any = self.transport
+        self._timeout = self._clock.callLater(STOP_LINGER_S, transport.loseConnection)
 
 
 class RelayFactory(Factory):
@@ -365,8 +399,7 @@ class RelayFactory(Factory):
         all_gone: Deferred[None] = Deferred()
         self._all_gone = all_gone
         for protocol in list(self._connections):
-            if protocol.session is None or protocol.session.state is State.CLOSED:
-                protocol.abort()
+            protocol.hurry()
         self.relay.shut_down()
         if not self._connections and self._all_gone is not None:
             self._all_gone = None

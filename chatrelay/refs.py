@@ -50,7 +50,10 @@ class AcceptedRefs:
         if recipient_key not in recipients and len(recipients) >= self._limits.max_targets:
             # One ref for line after line to other names would grow without end.
             del recipients[next(iter(recipients))]
-        recipients[recipient_key] = (now_s, _digest(text))
+        accepted = (now_s, _digest(text))
+        # One message to many names is one text and one time: kept once.
+        last = next(reversed(recipients.values()), accepted)
+        recipients[recipient_key] = last if last == accepted else accepted
 
     def _forget_old(self, now_s: float) -> None:
         while self._accepted:

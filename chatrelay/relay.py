@@ -10,11 +10,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
+
+from twisted.logger import Logger
 
 from chatrelay.admission import Admission
 from chatrelay.claims import Claims, FreeNames
-from chatrelay.console import Console
+from chatrelay.console import Console, Peer
 from chatrelay.flow import Flow
 from chatrelay.limits import Limits
 from chatrelay.names import Name
@@ -22,13 +25,25 @@ from chatrelay.registry import Registry
 
 
 class Connected(Protocol):
-    """A session, as far as all of them are spoken to at once."""
+    """
+    A session, as far as all of them are spoken to at once.
+
+    :ivar peer: where its client comes from.
+    """
+
+    peer: Peer
 
     def tick(self, elapsed_s: float) -> None:
         """A second has passed."""
 
     def shut_down(self) -> None:
         """The relay stops."""
+
+    def failed(self) -> None:
+        """Serving it raised an exception."""
+
+
+_log = Logger(namespace="chatrelay")
 
 
 class Relay:
@@ -98,10 +113,19 @@ class Relay:
         elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self.flow.tick()
         for session in list(self.pinging):
-            session.tick(elapsed_s)
+            self._guard(session, partial(session.tick, elapsed_s))
         self.console.tick()
 
     def shut_down(self) -> None:
         """Tell every client that the relay stops, and let each go once it has read that."""
         for session in list(self.sessions):
-            session.shut_down()
+            self._guard(session, session.shut_down)
+
+    @staticmethod
+    def _guard(session: Connected, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            # It ends this client at most; the others have their turn too.
+            _log.failure("serving {peer} failed; its connection is closed", peer=session.peer)
+            session.failed()

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
-from chatrelay.errors import ChatrelayError
+from chatrelay.errors import ChatrelayError, Misuse, Refusal
 from chatrelay.interfaces import IBot, Recipient
 from chatrelay.listening import (
     Listener,
@@ -61,7 +61,7 @@ class RelayService(Service):
         :param factory: the relay.
         :param listeners: what to listen on.
         :param bots: who lives in it.
-        :raises Refusal: a bot's name is not free.
+        :raises Misuse: a bot's name is not free.
         """
         self.factory = factory
         self.ports: list[IListeningPort] = []
@@ -74,7 +74,11 @@ class RelayService(Service):
             for bot in bots
         ]
         for participant in self._bots:
-            relay.registry.add_bot(participant)
+            try:
+                relay.registry.add_bot(participant)
+            except Refusal:
+                name = participant.name.shown.decode("utf-8")
+                raise Misuse(f"the name of the bot {name!a} is kept back by --reserve") from None
 
     def privilegedStartService(self) -> None:
         """

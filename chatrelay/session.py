@@ -225,7 +225,7 @@ class Session(Receiver):
         elif not isinstance(refusal, (NameInUse, Busy)):
             self._refused_first_lines += 1
             if self._refused_first_lines >= self.relay.limits.max_refused_first_lines:
-                self.close("none of its first lines was a name")
+                self.close("none of its first lines was a name", lingers=False)
 
     def accepted_refs(self) -> AcceptedRefs:
         """What it had accepted under which ref."""
@@ -282,7 +282,7 @@ class Session(Receiver):
 
     def naming_timed_out(self) -> None:
         """The client has given no name in its time."""
-        self.close("no name in time", TimedOut())
+        self.close("no name in time", TimedOut(), lingers=False)
 
     def give_way(self) -> None:
         """There are too many connections without a name, and this is the oldest."""

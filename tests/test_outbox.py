@@ -120,12 +120,20 @@ class OutboxTests(SynchronousTestCase):
         self.clock.advance(0)
         self.outbox.write(b"b")
         self.outbox.write(b"c")
-        self.outbox.finish()
+        ended: list[bool] = []
+        self.outbox.finish(lambda: ended.append(True))
+        # Until it is sent it is counted, and nothing is closed.
+        self.assertEqual((self.flow.unsent_bytes, ended), (3, []))
+        self.outbox.resumeProducing()
         self.assertEqual(b"".join(self.transport.written), b"abc")
+        self.assertEqual((self.flow.unsent_bytes, ended), (2, []))
+        self.outbox.resumeProducing()
         self.assertEqual(self.transport.producers, [])
-        self.assertEqual(self.flow.unsent_bytes, 0)
-        for again in (self.outbox.finish, self.outbox.discard, self.outbox.resumeProducing):
+        self.assertEqual((self.flow.unsent_bytes, ended), (0, [True]))
+        self.outbox.finish(lambda: ended.append(False))
+        for again in (self.outbox.discard, self.outbox.resumeProducing):
             again()
+        self.assertEqual(ended, [True])
         self.outbox.write(b"d")
         self.clock.advance(0)
         self.assertEqual(b"".join(self.transport.written), b"abc")
@@ -138,7 +146,7 @@ class OutboxTests(SynchronousTestCase):
             drop(self.outbox)
             self.clock.advance(0)
             self.outbox.write(b"b")
-            self.outbox.finish()
+            self.outbox.finish(self.fail)
             self.clock.advance(0)
             self.assertEqual(self.transport.written, [])
             self.assertEqual((self.outbox.unsent_bytes, self.flow.unsent_bytes), (0, 0))
@@ -155,7 +163,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertFalse(gate.held)
 
     def test_a_gate_is_released_when_it_is_finished_or_dropped(self) -> None:
-        for leave in (Outbox.discard, Outbox.finish):
+        for leave in (Outbox.discard, lambda outbox: outbox.finish(lambda: None)):
             self.setUp()
             gate = Gate(ReadAlways())
             self.outbox.write(b"x" * 1001)
@@ -249,10 +257,11 @@ class SocketTests(SynchronousTestCase):
         self.socket.room = 2
         self.write(b"abc")
         self.outbox.write(b"de")
-        self.outbox.finish()
+        ended: list[bool] = []
+        self.outbox.finish(lambda: ended.append(True))
         self.socket.room = 100
         self.socket.doWrite()
-        self.assertEqual(self.socket.taken, b"abcde")
+        self.assertEqual((self.socket.taken, ended), (b"abcde", [True]))
 
 
 class ReadAlways:

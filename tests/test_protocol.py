@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.basic import LineReceiver
@@ -228,7 +230,39 @@ class ShutdownTests(SynchronousTestCase):
         client.send(b"/quit\n")
         self.assertTrue(client.is_connected)
         gone = self.world.factory.shut_down()
+        self.world.pass_time(0.3)
+        self.successResultOf(gone)
+
+    def test_who_does_not_close_is_waited_for_a_moment_only(self) -> None:
+        client = self.world.join(b"a")
+        client.transport.closes_after_relay = False
+        gone = self.world.factory.shut_down()
         self.world.settle()
+        self.assertEqual(client.told(), [b"!error shutting-down"])
+        self.assertTrue(client.transport.reading)
+        self.assertNoResult(gone)
+        self.world.pass_time(0.3)
+        self.successResultOf(gone)
+
+    def test_who_has_ended_its_input_is_still_written_its_answers(self) -> None:
+        client = self.world.join(b"a")
+        client.stop_taking()
+        client.lines(*[b"/ping " + b"x" * 1000] * 500)
+        client.end()
+        gone = self.world.factory.shut_down()
+        client.take()
+        self.world.settle()
+        self.successResultOf(gone)
+        self.assertEqual(client.told().count(b"!pong " + b"x" * 1000), 500)
+
+    def test_one_that_fails_does_not_keep_the_others(self) -> None:
+        failing, other = self.world.join(b"a"), self.world.join(b"b")
+        with mock.patch.object(failing.session.connection, "close", side_effect=ZeroDivisionError):
+            gone = self.world.factory.shut_down()
+        self.world.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(other.told(), [b"!error shutting-down"])
+        self.assertFalse(failing.is_connected)
         self.successResultOf(gone)
 
     def test_nobody_new_comes_in(self) -> None:

@@ -20,7 +20,7 @@ from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from chatrelay.errors import NameReserved
+from chatrelay.errors import Misuse
 from chatrelay.limits import Limits
 from chatrelay.listening import Listener, describe, parse_port
 from chatrelay.options import Options
@@ -135,7 +135,7 @@ class ServiceTests(SynchronousTestCase):
     def test_two_bots_of_one_name(self) -> None:
         relay = Relay(seconds=self.clock.seconds)
         self.assertRaises(
-            NameReserved, RelayService, RelayFactory(self.clock, relay), [], [reverse, reverse]
+            Misuse, RelayService, RelayFactory(self.clock, relay), [], [reverse, reverse]
         )
 
     def test_it_raises_its_limit_of_open_files(self) -> None:
