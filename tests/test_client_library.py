@@ -417,6 +417,16 @@ class CloseTests(ClientCase):
         self.assert_ended(self.next())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_quit_as_command(self) -> None:
+        """The relay's goodbye ends the command, and the connection as asked for."""
+        quitting = self.client.command("/quit")
+        ref, _ = self.refs()
+        self.relay.say(ref + b"!bye")
+        self.assertEqual([reply.word for reply in self.successResultOf(quitting)], ["bye"])
+        self.assertTrue(self.client.asked_to_end)
+        self.relay.lose()
+        self.assertIsNone(self.client.lost)
+
     def test_twice(self) -> None:
         """Closing again waits for the same end; afterwards there is nothing to wait for."""
         first, second = self.client.close(), self.client.close()

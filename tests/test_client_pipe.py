@@ -133,6 +133,16 @@ class PipeProgramTests(SynchronousTestCase):
         relay.lose()
         self.assert_status(EXIT_OK)
 
+    def test_quit_with_a_ref(self) -> None:
+        """So does one that has tags; a message with the same word does not."""
+        relay = self.begin()
+        relay.say(b"%bob%!bye")
+        self.assertFalse(self.program.asked_to_end)
+        self.program.dataReceived(b"@ref=1 /quit\n")
+        relay.say(b"@ref=1 !bye")
+        relay.lose()
+        self.assert_status(EXIT_OK)
+
     def test_back_pressure(self) -> None:
         """Each side is read only as fast as the other takes it."""
         relay = self.begin()

@@ -196,6 +196,17 @@ class ReconnectorTests(SynchronousTestCase):
         self.pass_time(60)
         self.assertEqual(self.endpoint.attempts, [])
 
+    def test_quit(self) -> None:
+        """A ``/quit`` of the program's own is such an end."""
+        self.start(caps=())
+        relay, client = self.first()
+        quitting = client.command("/quit")
+        relay.say(relay.lines()[0].partition(b" ")[0] + b" !bye")
+        self.successResultOf(quitting)
+        relay.lose()
+        self.failureResultOf(self.next(), StopAsyncIteration)
+        self.assertEqual(self.troubles, [])
+
     def test_close(self) -> None:
         """Closing it drains the connection first."""
         self.start()

@@ -165,6 +165,11 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def is_bye(event: Event) -> bool:
+    """Whether it is the relay's answer to ``/quit``: the connection ends in order."""
+    return isinstance(event, Reply) and event.word == "bye"
+
+
 def refusal_from(reply: Reply) -> Refusal:
     """The exception that stands for ``!error CODE [CONTEXT…] :sentence``."""
     code, *words = reply.arguments or ("unknown-code",)
@@ -330,12 +335,18 @@ class Answers:
             events = self._commands[ref].events
             if len(events) < MAX_ANSWER_LINES:
                 events.append(event)
+            if is_bye(event):  # nothing follows it, not the fence's answer either
+                self._end_command(ref)
             return True
         if ref in self._fences:
-            asked = self._commands.pop(self._fences.pop(ref))
-            asked.done(asked.events)
+            self._end_command(self._fences.pop(ref))
             return True
         return False
+
+    def _end_command(self, ref: str) -> None:
+        if ref in self._commands:
+            asked = self._commands.pop(ref)
+            asked.done(asked.events)
 
     def forget(self) -> None:
         """Drop everything that waits: the connection has ended."""

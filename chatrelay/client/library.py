@@ -271,6 +271,8 @@ class Client:
             if not line:
                 continue
             event = core.parse_line(line)
+            # Whether or not it answers a command of this program.
+            self._said_bye = self._said_bye or core.is_bye(event)
             if self._answers.take(event) or self._serve(event):
                 continue
             self._on_arrival(event)
@@ -287,7 +289,6 @@ class Client:
             return False
         if event.word == "ping" and self._connection is not None:
             self._connection.write_lines([" ".join(["/pong", *event.arguments]).encode("utf-8")])
-        self._said_bye = self._said_bye or event.word == "bye"
         return event.word in ("ping", "pong", "bye", "welcome", "hello", "caps")
 
     def _set_paused(self) -> None:

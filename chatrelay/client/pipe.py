@@ -189,7 +189,8 @@ class PipeProgram(Protocol):
 
     def lines_received(self, lines: list[bytes]) -> None:
         """Print what came."""
-        if _BYE in lines:
+        # It carries back the ref of a /quit that had one.
+        if any(line.endswith(_BYE) and core.is_bye(core.parse_line(line)) for line in lines):
             self.asked_to_end = True
         if self.escape_output:
             lines = [harmless_bytes(line) for line in lines]
