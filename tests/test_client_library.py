@@ -9,6 +9,7 @@ from chatrelay import errors
 from chatrelay.client import Answer, Disconnected, Message, Reply, Unreachable, connect
 from chatrelay.client.library import (
     CLOSE_TIMEOUT_S,
+    EVENT_BYTES,
     HIGH_WATER_BYTES,
     MAX_UNANSWERED,
     MAX_UNREAD_BYTES,
@@ -352,7 +353,7 @@ class ReceiveTests(ClientCase):
     def test_back_pressure(self) -> None:
         """Unread messages stop the reading, at the mark; half of them read, it goes on."""
         line = b"%bob%" + b"x" * 8000
-        for _ in range(HIGH_WATER_BYTES // len(line)):
+        for _ in range(HIGH_WATER_BYTES // (len(line) + EVENT_BYTES)):
             self.relay.say(line)
         self.assertEqual(self.relay.producerState, "producing")
         self.relay.say(line)
@@ -360,7 +361,14 @@ class ReceiveTests(ClientCase):
         while self.relay.producerState == "paused":
             self.successResultOf(self.next())
         self.assertLess(self.client._unread_bytes, HIGH_WATER_BYTES // 2)
-        self.assertGreater(self.client._unread_bytes, HIGH_WATER_BYTES // 2 - 2 * len(line))
+        self.assertGreater(self.client._unread_bytes, HIGH_WATER_BYTES // 2 - 2 * 9000)
+
+    def test_short_lines(self) -> None:
+        """Many short messages count for what they take in memory, not on the wire."""
+        self.relay.say(*[b"%bob%x"] * (HIGH_WATER_BYTES // (6 + EVENT_BYTES)))
+        self.assertEqual(self.relay.producerState, "producing")
+        self.relay.say(b"%bob%x")
+        self.assertEqual(self.relay.producerState, "paused")
 
     def test_answer_behind_unread(self) -> None:
         """While an answer is awaited reading goes on: it is behind what is unread."""

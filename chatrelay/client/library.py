@@ -24,9 +24,11 @@ from chatrelay.errors import Misuse, Refusal
 MAX_UNANSWERED = 1000
 """Lines that may wait for their answer; the relay remembers as many refs."""
 HIGH_WATER_BYTES = 1024 * 1024
-"""Unread bytes above which nothing more is read from the relay."""
+"""Unread bytes, with `EVENT_BYTES`, above which nothing more is read from the relay."""
 MAX_UNREAD_BYTES = 64 * HIGH_WATER_BYTES
 """The same while an answer is awaited, which can only be behind what is unread."""
+EVENT_BYTES = 500
+"""Counted for each unread line besides its bytes: what its objects take in memory."""
 CLOSE_TIMEOUT_S = 10.0
 
 _T = TypeVar("_T")
@@ -279,8 +281,9 @@ class Client:
             if self._readers:
                 self._readers.popleft().callback(event)
             elif self._receiving:
-                self._unread.append((event, len(line)))
-                self._unread_bytes += len(line)
+                size = len(line) + EVENT_BYTES
+                self._unread.append((event, size))
+                self._unread_bytes += size
         self._set_paused()
 
     def _serve(self, event: Event) -> bool:
