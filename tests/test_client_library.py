@@ -1,5 +1,7 @@
 """The client for programs, over a relay made of strings."""
 
+import socket
+
 from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.internet.task import Clock
@@ -15,7 +17,7 @@ from chatrelay.client.library import (
     MAX_UNREAD_BYTES,
 )
 from chatrelay.errors import Misuse
-from tests.client_harness import RelayEndpoint
+from tests.client_harness import RelayEndpoint, RelayTransport
 
 
 class ConnectTests(SynchronousTestCase):
@@ -96,6 +98,19 @@ class ConnectTests(SynchronousTestCase):
         connecting.cancel()
         self.failureResultOf(connecting, CancelledError)
         self.assertTrue(relay.aborted)
+
+    def test_vanished_relay(self) -> None:
+        """The kernel is told to find out in a minute that a relay is gone."""
+        with socket.socket() as handle:
+            connecting = self.connect().addErrback(lambda _: None)
+            factory, _ = self.endpoint.attempts.pop()
+            transport = RelayTransport()
+            transport.getHandle = lambda: handle
+            factory.buildProtocol(None).makeConnection(transport)
+            for option, value in [("TCP_KEEPIDLE", 30), ("TCP_USER_TIMEOUT", 60_000)]:
+                if number := getattr(socket, option, None):
+                    self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, number), value)
+            connecting.cancel()
 
     def test_misuse(self) -> None:
         """A name that can not be one, or no endpoint, is refused at once."""

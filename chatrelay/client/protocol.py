@@ -32,6 +32,14 @@ WELCOME_TIMEOUT_S = 30.0
 # The relay's own lines are this much longer than a client's.
 _EXTRA_BYTES = 1024
 _MIN_BUFFER_BYTES = 64 * 1024
+# The kernel's defaults find a vanished relay after two hours when all is acknowledged,
+# and after a quarter of an hour when something is not; these in a minute, both.
+_TCP_OPTIONS = (
+    ("TCP_KEEPIDLE", 30),
+    ("TCP_KEEPINTVL", 10),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 60_000),
+)
 # What the relay says before it closes.
 _ENDING = (ShuttingDown, SlowConsumer, TimedOut)
 
@@ -249,7 +257,6 @@ def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an e
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if not isinstance(handle, socket.socket) or handle.family == socket.AF_UNIX:
         return
-    # The kernel's default finds a vanished relay after two hours; this in a minute.
-    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    for option, value in _TCP_OPTIONS:
         if hasattr(socket, option):
-            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
