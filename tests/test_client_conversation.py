@@ -50,7 +50,9 @@ class ConversationTests(SynchronousTestCase):
         if line.startswith("%"):
             targets = line[1:].split("%", maxsplit=1)[0].split(",")
             return [
-                f"!sent {name}" if name in self.here else f"!error unknown-name {name} :Nobody."
+                f"!sent {name}"
+                if name in self.here
+                else f"!error unknown-{'room' if name[0] == '#' else 'name'} {name} :Nobody."
                 for name in targets
             ]
         verb, *words = line.split()
@@ -168,6 +170,26 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.type("%a b%hi", "%bob%\x1b", "hi"), [])
         self.assertIsNone(self.conversation.target)
         self.assertNotIn("\x1b", "".join(self.shown))
+
+    def test_refused_room(self) -> None:
+        """A room that refuses a message is no target; one that takes it is."""
+        self.here.add("#ops")
+        self.assertEqual(self.type("%#ops%hi", "more"), ["%#ops%hi", "%#ops%more"])
+        self.assertEqual(self.type("%#pos%hi", "more"), ["%#pos%hi"])
+        self.assertIsNone(self.conversation.target)
+        self.type("%#ops%hi")
+        self.here.remove("#ops")
+        self.type("plain")
+        self.assertIsNone(self.conversation.target)
+
+    def test_too_long(self) -> None:
+        """A text that can not be sent leaves the target who it was."""
+        self.type("%bob%hi", "%bob%" + "x" * 9000)
+        self.assertEqual(self.conversation.target, "bob")
+        self.type("x" * 9000)
+        self.assertEqual(self.type("plain"), ["%bob%plain"])
+        self.type("%dave%" + "x" * 9000)
+        self.assertIsNone(self.conversation.target)
 
     def test_unwatched(self) -> None:
         """A target that the user unwatches can not be one."""

@@ -105,19 +105,21 @@ class Conversation:
             return False
         # At once, so that a line typed while this one is on its way does not go to
         # the target before.
+        before = self._choice
         if isinstance(typed, Send) and typed.chooses is not None:
             self._choose(typed.chooses)
         elif isinstance(typed, Choose):
             self._choose(typed.target)
         choice = self._choice
-        self._turn.run(lambda: self._guarded(typed, choice))
+        is_new = choice is not before
+        self._turn.run(lambda: self._guarded(typed, choice, is_new=is_new))
         return True
 
-    def _guarded(self, typed: Typed, choice: _Choice | None) -> Deferred[None]:
-        doing = ensureDeferred(self._do(typed, choice))
+    def _guarded(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> Deferred[None]:
+        doing = ensureDeferred(self._do(typed, choice, is_new=is_new))
         return doing.addErrback(lambda failure: self.log.failure("a typed line", failure))
 
-    async def _do(self, typed: Typed, choice: _Choice | None) -> None:
+    async def _do(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> None:
         try:
             if isinstance(typed, Send):
                 await self._send(typed, choice)
@@ -128,7 +130,7 @@ class Conversation:
             elif isinstance(typed, Explain):
                 self.tell(typed.sentence)
         except Misuse as misuse:
-            if isinstance(typed, Choose) or (isinstance(typed, Send) and typed.chooses):
+            if is_new:
                 self._gone(choice)
             self.tell(f"{misuse} Nothing is sent.")
         except Refusal as refusal:
@@ -175,10 +177,12 @@ class Conversation:
         if isinstance(refusal, UnknownName):
             named = refusal.context[0].decode("utf-8", "replace") if refusal.context else target
             self.tell(f"{named} is not here: not delivered: {quoted}")
+        else:
+            named = target
+            self.tell(f"{refusal.sentence} Not delivered: {quoted}")
+        if isinstance(refusal, UnknownName) or target.startswith("#"):
             for choice in [one for one in self._followed if same_name(one.name, named)]:
                 self._gone(choice)
-        else:
-            self.tell(f"{refusal.sentence} Not delivered: {quoted}")
 
     async def _run(self, typed: RunCommand) -> None:
         if typed.verb == "help" and " " not in typed.line:
