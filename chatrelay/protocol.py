@@ -1,19 +1,16 @@
 """
-The TCP door: Twisted's transports and turns for sessions, and no policy.
+The TCP door: Twisted's transports and turns for one session, and no policy.
 
-`RelayProtocol` brings what one read brought to its session, as runs and lines;
-`RelayFactory` makes one protocol for each connection and holds the relay with its
-registry.
+`RelayProtocol` brings what one read brought to its session, as runs and lines.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -21,8 +18,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ISSLTransport,
 )
-from twisted.internet.protocol import Factory, connectionDone
-from twisted.internet.task import LoopingCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -33,14 +29,14 @@ from chatrelay.errors import TooManyClients
 from chatrelay.flow import Gate, Reason
 from chatrelay.lines import LineBuffer, Overlong
 from chatrelay.outbox import Outbox
-from chatrelay.registry import Registry
 from chatrelay.relay import Relay
 from chatrelay.runs import Run
 from chatrelay.session import Session, State
-from chatrelay.turn import Turn
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
-TICK_S = 1.0
+if TYPE_CHECKING:
+    from chatrelay.factory import RelayFactory
+
 # When the relay stops: time for discarding what a busy client has already sent, so that
 # it reads why before its connection is reset.
 STOP_LINGER_S = 0.3
@@ -324,98 +320,6 @@ class RelayProtocol(LineReceiver):
         self._cancel_timeout()
         transport: Any = self.transport
         self._timeout = self._clock.callLater(STOP_LINGER_S, transport.loseConnection)
-
-
-class RelayFactory(Factory):
-    """
-    Makes the protocols of one relay and holds the registry of its clients.
-
-    Listen with it on any number of stream endpoints; they share one set of names.
-
-    :ivar relay: what all its connections share.
-    :ivar is_stopping: whether it closes its connections and takes no more.
-    """
-
-    noisy = False
-
-    def __init__(self, clock: IReactorTime, relay: Relay | None = None) -> None:
-        """
-        Make a relay.
-
-        :param clock: the reactor, or a `twisted.internet.task.Clock` in a test.
-        :param relay: one with other than the default limits, names or console.
-        """
-        self.relay = relay or Relay(seconds=clock.seconds)
-        self.is_stopping = False
-        self.turn = Turn(clock)
-        self._clock = clock
-        self._connections: set[RelayProtocol] = set()
-        self._ticker = LoopingCall(self._tick)
-        self._ticker.clock = clock
-        self._all_gone: Deferred[None] | None = None
-
-    @property
-    def registry(self) -> Registry:
-        """Who is here under which name."""
-        return self.relay.registry
-
-    def startFactory(self) -> None:
-        """The first port listens: begin what happens once a second."""
-        if not self._ticker.running:
-            self._ticker.start(TICK_S, now=False)
-
-    def stopFactory(self) -> None:
-        """The last port is closed; the clock goes on while clients are connected."""
-        self._stop_ticker_if_idle()
-
-    def buildProtocol(  # type: ignore[override]  # its protocols know that theirs is this one
-        self,
-        addr: IAddress | None,  # noqa: ARG002
-    ) -> RelayProtocol | None:
-        """Make the protocol of one connection; ``None`` closes it while the relay stops."""
-        if self.is_stopping:
-            return None
-        protocol = RelayProtocol(self.relay, self._clock)
-        protocol.factory = self
-        self._connections.add(protocol)
-        return protocol
-
-    def connection_gone(self, protocol: RelayProtocol) -> None:
-        """A connection has ended."""
-        self._connections.discard(protocol)
-        self._stop_ticker_if_idle()
-        if self._all_gone is not None and not self._connections:
-            all_gone, self._all_gone = self._all_gone, None
-            all_gone.callback(None)
-
-    def shut_down(self) -> Deferred[None]:
-        """
-        Tell every client that the relay stops, and close its connection.
-
-        :returns: fires with ``None`` when all connections are gone: once they are told,
-            or `chatrelay.limits.Limits.close_grace_s` later.
-        """
-        self.is_stopping = True
-        all_gone: Deferred[None] = Deferred()
-        self._all_gone = all_gone
-        for protocol in list(self._connections):
-            protocol.hurry()
-        self.relay.shut_down()
-        if not self._connections and self._all_gone is not None:
-            self._all_gone = None
-            all_gone.callback(None)
-        return all_gone
-
-    def _tick(self) -> None:
-        try:
-            self.relay.tick()
-        except Exception:
-            # Raised out of here it would be the last tick.
-            _log.failure("what is due once a second failed")
-
-    def _stop_ticker_if_idle(self) -> None:
-        if self._ticker.running and not self.numPorts and not self._connections:
-            self._ticker.stop()
 
 
 def _peer(address: IAddress | None) -> Peer:

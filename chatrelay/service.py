@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
+from chatrelay.factory import RelayFactory
 from chatrelay.interfaces import IBot, Recipient
 from chatrelay.listening import (
     Listener,
@@ -27,7 +28,6 @@ from chatrelay.listening import (
     prepare,
 )
 from chatrelay.options import Options
-from chatrelay.protocol import RelayFactory
 from chatrelay.relay import Relay
 
 _log = Logger(namespace="chatrelay")

@@ -17,9 +17,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from chatrelay.claims import Decided
+from chatrelay.factory import RelayFactory
 from chatrelay.limits import Limits
 from chatrelay.names import Name, parse_name
-from chatrelay.protocol import RelayFactory, RelayProtocol
+from chatrelay.protocol import RelayProtocol
 from chatrelay.relay import Relay
 
 EPOCH_S = 1_790_000_000

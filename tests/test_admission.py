@@ -85,6 +85,18 @@ class BoundTests(SynchronousTestCase):
         self.assertTrue(third.is_connected)
         self.assertTrue(fourth.is_connected)
 
+    def test_who_waits_for_its_peer_to_close_is_counted(self) -> None:
+        world = World(Limits(max_unnamed=2))
+        leaving = []
+        for _ in range(5):
+            leaving.append(world.connect())
+            leaving[-1].transport.closes_after_relay = False
+            leaving[-1].send(b"carol\n/quit\n")
+            self.assertEqual(leaving[-1].told()[-1], b"!bye")
+        self.assertEqual([client.is_connected for client in leaving], [False] * 3 + [True] * 2)
+        world.pass_time(5)
+        self.assertEqual(what_is_left(world), {})
+
     def test_bots_are_no_clients(self) -> None:
         world = World(Limits(max_clients=1))
         carol = world.join(b"carol")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -376,6 +378,15 @@ class PingCapTests(SynchronousTestCase):
         self.world.pass_time(62)
         (asked,) = self.alice.told()
         self.assertTrue(asked.startswith(b"!ping "))
+
+    def test_one_that_fails_does_not_keep_others_from_being_asked(self) -> None:
+        other = self.world.join(b"other", caps=b"ping")
+        with mock.patch.object(self.alice.session, "_silence") as silence:
+            silence.tick.side_effect = ZeroDivisionError
+            self.world.pass_time(62)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertFalse(self.alice.is_connected)
+        self.assertTrue(other.told()[-1].startswith(b"!ping "))
 
     def test_time_while_it_is_held_does_not_count(self) -> None:
         slow = self.world.join(b"slow")

@@ -43,6 +43,15 @@ class ConsoleTests(SynchronousTestCase):
             self.said(), ["ann at 192.0.2.1 port 40001 left after 1 min 15 s: it quit"]
         )
 
+    def test_renaming_buys_no_more_lines(self) -> None:
+        world = World()
+        client = world.join(b"carol")
+        self.said()
+        for number in range(30):
+            client.lines(b"%nobody%x", b"/name c%d" % number)
+        told = [line for line in self.said() if "not delivered" in line]
+        self.assertEqual(len(told), 10)
+
     def test_why_a_client_is_gone(self) -> None:
         world = World()
         for how, why in [

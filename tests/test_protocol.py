@@ -9,8 +9,9 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.factory import RelayFactory
 from chatrelay.limits import Limits
-from chatrelay.protocol import RelayFactory, RelayProtocol
+from chatrelay.protocol import RelayProtocol
 from tests.relay_harness import Client, SlowClaims, World, what_is_left
 
 POST = (
@@ -312,6 +313,14 @@ class AddressTests(SynchronousTestCase):
         first.end()
         self.assertIsNotNone(self.world.connect("192.0.2.1").session)
         self.assertIsNone(self.world.connect("192.0.2.1").session)
+
+    def test_what_a_proxy_names_and_is_no_address_is_closed(self) -> None:
+        client = self.world.connect()
+        client.transport.address = IPv4Address("TCP", "no.address", 1)
+        client.send(b"mallory\n")
+        self.assertFalse(client.is_connected)
+        self.assertEqual(client.told(), [])
+        self.assertEqual(what_is_left(self.world), {})
 
     def test_loopback_and_unix_sockets_have_none(self) -> None:
         for address in (

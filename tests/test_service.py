@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from chatrelay.errors import Misuse
+from chatrelay.factory import RelayFactory
 from chatrelay.limits import Limits
 from chatrelay.listening import Listener, describe, parse_port
 from chatrelay.options import Options
-from chatrelay.protocol import RelayFactory
 from chatrelay.relay import Relay
 from chatrelay.service import RelayService, makeService
 
