@@ -1,10 +1,15 @@
 """The options of the client program."""
 
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay._version import __version__
 from chatrelay.client.options import ClientOptions
 
 
@@ -38,6 +43,20 @@ class ClientOptionsTests(SynchronousTestCase):
         self.assertIsInstance(options.endpoint(MemoryReactorClock()), UNIXClientEndpoint)
         with self.assertRaises(UsageError):
             self.parse("--server", "nonsense:x", "carol").endpoint(MemoryReactorClock())
+
+    def test_version(self) -> None:
+        """It tells the version of chatrelay, too."""
+        printed = StringIO()
+        with redirect_stdout(printed), self.assertRaises(SystemExit):
+            self.parse("--version")
+        self.assertIn(f"chatrelay {__version__}\n", printed.getvalue())
+        self.assertIn("Twisted", printed.getvalue())
+
+    def test_help(self) -> None:
+        """The example of an endpoint is one that there is."""
+        [example] = re.findall(r"unix:\S+\w", str(self.parse("carol")))
+        options = self.parse("--server", example, "carol")
+        self.assertIsInstance(options.endpoint(MemoryReactorClock()), UNIXClientEndpoint)
 
     def test_wrong(self) -> None:
         """Each mistake is one sentence."""

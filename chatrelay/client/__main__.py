@@ -147,7 +147,7 @@ def main(arguments: list[str]) -> int:
         with _terminal_restored() if _is_on_terminal() else nullcontext():
             return _Run(reactor).until_ended(options, endpoint)
     except usage.UsageError as error:
-        _say(f"{error} Try --help.")
+        _say(f"{str(error).rstrip('.')}. Try --help.")
         return EXIT_USAGE
     finally:
         for descriptor, flag in flags.items():

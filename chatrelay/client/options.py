@@ -8,6 +8,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python import usage
 
+from chatrelay._version import __version__
 from chatrelay.client import core
 from chatrelay.client.connecting import endpoint_for
 from chatrelay.errors import Misuse
@@ -36,9 +37,14 @@ class ClientOptions(usage.Options):
     optParameters = [  # noqa: N815 - usage.Options' name
         ["host", None, None, f"The relay's host, IPv4 or IPv6 [default: {DEFAULT_HOST}]."],
         ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
-        ["server", "s", None, "A Twisted client endpoint instead, as tls:relay.example:12346."],
+        ["server", "s", None, "A Twisted client endpoint instead, as unix:/run/chatrelay.sock."],
         ["to", "t", None, "The name that plain lines go to."],
     ]
+
+    def opt_version(self) -> None:
+        """Display the versions of chatrelay and Twisted, and exit."""
+        print(f"chatrelay {__version__}")
+        super().opt_version()
 
     def parseArgs(self, *names: str) -> None:
         """

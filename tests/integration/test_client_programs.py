@@ -173,6 +173,7 @@ class PipeTests(ProgramCase):
         ]:
             status, _, said = self.run_to_end(address, b"", *arguments)
             self.assertEqual((status, said.count("\n")), (EXIT_USAGE, 1), said)
+            self.assertTrue(said.endswith(". Try --help.\n"), said)
 
     def test_interrupted(self) -> None:
         """Ctrl-C ends it with 130, without a traceback."""
