@@ -1,14 +1,27 @@
 """The client for programs, over a relay made of strings."""
 
+import errno
 import socket
 
 from twisted.internet.defer import CancelledError, ensureDeferred
-from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionLost,
+    DNSLookupError,
+)
+from twisted.internet.error import (
+    ConnectionRefusedError as Refused,
+)
+from twisted.internet.error import (
+    TimeoutError as TimedOut,
+)
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import errors
 from chatrelay.client import Answer, Disconnected, Message, Reply, Unreachable, connect
+from chatrelay.client.connecting import endpoint_for
 from chatrelay.client.library import (
     CLOSE_TIMEOUT_S,
     EVENT_BYTES,
@@ -16,6 +29,7 @@ from chatrelay.client.library import (
     MAX_UNANSWERED,
     MAX_UNREAD_BYTES,
 )
+from chatrelay.client.protocol import describe_unreachable
 from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint, RelayTransport
 
@@ -66,6 +80,20 @@ class ConnectTests(SynchronousTestCase):
             connecting = self.connect()
             self.endpoint.refuse(error)
             self.assertTrue(str(self.failureResultOf(connecting, Unreachable).value))
+
+    def test_where_and_why(self) -> None:
+        """The error names the place and the system's reason."""
+        reactor = MemoryReactorClock()
+        refused = Refused(errno.ECONNREFUSED, "x")
+        for server, error, sentence in [
+            ("tcp:localhost:12999", refused, " at localhost port 12999: connection refused."),
+            ("tcp:\\:\\:1:7", DNSLookupError("x"), " at ::1 port 7: there is no such host."),
+            ("unix:/run/x", ConnectError(errno.ENOENT), " at /run/x: no such file or directory."),
+            ("tcp:h:7", TimedOut(), " at h port 7: it does not answer."),
+            (self.endpoint, OSError("odd"), ": odd."),
+        ]:
+            endpoint = endpoint_for(reactor, server)
+            self.assertEqual(describe_unreachable(endpoint, error), "No relay" + sentence)
 
     def test_not_a_relay(self) -> None:
         """A server that speaks something else is said to."""

@@ -6,12 +6,14 @@ What the lines mean is for the handler: the library's client, or the pipe progra
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
+from twisted.internet.error import ConnectionDone, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
@@ -219,7 +221,7 @@ async def open_connection(
     except CancelledError:
         raise
     except Exception as error:
-        raise Unreachable(describe(error)) from error
+        raise Unreachable(describe_unreachable(endpoint, error)) from error
     try:
         # An endpoint may hand over a connection that is lost already.
         welcomed = connection.welcomed or fail(Unreachable("The connection was lost."))
@@ -238,16 +240,37 @@ def _on_timeout(_result: object, timeout_s: float) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One sentence about why a connection could not be made, or ended."""
+    """One sentence about why a connection ended."""
     if isinstance(error, ConnectionDone):
         return "The relay closed the connection."
-    if isinstance(error, DNSLookupError):
-        return "There is no such host."
-    if isinstance(error, ConnectError):
-        words = str(error).strip().rstrip(".")
-        return f"{words}."
     words = str(error).strip().rstrip(".") or type(error).__name__
     return f"{words}."
+
+
+def describe_unreachable(endpoint: IStreamClientEndpoint, error: BaseException) -> str:
+    """One sentence about why no connection could be made, and where to."""
+    # Twisted's keeps the number of the error apart, or has none.
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    if isinstance(error, DNSLookupError):
+        why = "there is no such host"
+    elif isinstance(number, int):
+        why = os.strerror(number)
+        why = why[:1].lower() + why[1:]
+    elif isinstance(error, ConnectTimedOut):
+        why = "it does not answer"
+    else:
+        why = describe(error).rstrip(".")
+    return f"No relay{_place(endpoint)}: {why}."
+
+
+def _place(endpoint: IStreamClientEndpoint) -> str:
+    # Endpoints have no way to ask them: what is not one of Twisted's is not described.
+    path = getattr(endpoint, "_path", None)
+    if path is not None:
+        return f" at {path}"
+    host = getattr(endpoint, "_hostText", None) or getattr(endpoint, "_host", None)
+    port = getattr(endpoint, "_port", None)
+    return f" at {host} port {port}" if host and port else ""
 
 
 def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an endpoint gives

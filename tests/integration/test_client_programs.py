@@ -158,8 +158,11 @@ class PipeTests(ProgramCase):
 
     def test_unreachable(self) -> None:
         """An unreachable server is one sentence and a status of its own."""
-        status, printed, said = self.run_to_end(("localhost", free_port()), b"", "carol")
-        self.assertEqual((status, printed, said.count("\n")), (EXIT_UNREACHABLE, b"", 1))
+        port = free_port()
+        status, printed, said = self.run_to_end(("localhost", port), b"", "carol")
+        self.assertEqual((status, printed), (EXIT_UNREACHABLE, b""))
+        sentence = f"No relay at localhost port {port}: connection refused."
+        self.assertEqual(said, f"chatrelay.client: {sentence}\n")
 
     def test_usage(self) -> None:
         """Bad usage is one sentence, too."""
