@@ -180,11 +180,15 @@ class PipeProgramTests(SynchronousTestCase):
     def test_gives_up(self) -> None:
         """After 90 s without a connection it ends with status 1."""
         self.begin().lose()
-        for _ in range(int(PATIENCE_S * 10)):
+        tried_at_s = 0.0
+        for _ in range(int(PATIENCE_S * 10) + 1):
             self.clock.advance(0.1)
             while self.endpoint.attempts:
+                tried_at_s = self.clock.seconds()
                 self.endpoint.refuse(ConnectError())
+        self.assertGreater(tried_at_s, PATIENCE_S - 0.2)
         self.assert_status(EXIT_LOST)
+        self.assertTrue(self.said[-1].endswith(" No connection for 90 s; giving up."))
 
     def test_refused(self) -> None:
         """A refused name: one sentence and its status."""

@@ -132,14 +132,14 @@ class ReconnectorTests(SynchronousTestCase):
         self.successResultOf(waiting)
 
     def test_patience(self) -> None:
-        """It gives up when the next attempt would come after its patience."""
+        """It gives up when the last attempt, at the end of its patience, has failed."""
         self.start(patience_s=90)
         relay, _ = self.first()
         relay.lose()
         waiting = self.next()
-        self.pass_time(60)
+        self.pass_time(89.8)
         self.assertNoResult(waiting)
-        self.pass_time(31)
+        self.pass_time(0.5)
         self.failureResultOf(waiting, Unreachable)
         self.assertGreater(len(self.troubles), 5)
         self.pass_time(60)
@@ -174,6 +174,7 @@ class ReconnectorTests(SynchronousTestCase):
         self.endpoint.accept().say(b"!error name-owned carol :Owned.")
         self.clock.advance(0)
         self.failureResultOf(waiting, errors.NameOwned)
+        self.assertFalse(self.relays.out_of_patience)
 
     def test_renamed(self) -> None:
         """After /name it comes back under the new name."""

@@ -95,10 +95,10 @@ class PipeProgram(Protocol):
             async for _ in self._reconnector:
                 await self._lost
         except Refusal as refusal:
-            self._say(f"{refusal.sentence} ({refusal.code})")
+            self._say(f"{refusal.sentence} ({refusal.code}){self._giving_up()}")
             self._status = EXIT_LOST if self._was_connected else EXIT_REFUSED
         except ChatrelayError as error:
-            self._say(str(error))
+            self._say(f"{error}{self._giving_up()}")
             self._status = EXIT_LOST if self._was_connected else EXIT_UNREACHABLE
         flushing = self._output_closed
         if flushing is not None:
@@ -106,6 +106,11 @@ class PipeProgram(Protocol):
             self.transport.loseConnection()
             await flushing
         return self._status
+
+    def _giving_up(self) -> str:
+        if not self._reconnector.out_of_patience:
+            return ""
+        return f" No connection for {PATIENCE_S:.0f} s; giving up."
 
     # -- standard input and output
 

@@ -7,6 +7,7 @@ is what may be tried again, for how long, and who is told.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ MAX_DELAY_S = 20.0
 NAME_PATIENCE_S = 90.0
 """How long one's own old connection may hold the name: the relay gives it up by then."""
 
+# Less is left of the time by rounding only.
+_NO_TIME_S = 0.001
 # Everything else that the relay refuses, it will refuse again.
 _WORTH_RETRYING = (
     errors.Busy,
@@ -93,6 +96,8 @@ class Reconnector(Generic[H]):
     an end that was asked for (`Client.close`, ``/quit``) it stops.
 
     What was sent and not answered when a connection ended is not sent again.
+
+    :ivar out_of_patience: whether it raised because of the time that had passed.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Reconnector(Generic[H]):
         :param on_trouble: called at each loss and each failed attempt.
         """
         self.clock = clock
+        self.out_of_patience = False
         self._endpoint = endpoint
         self._claim = claim
         self._make_handler = make_handler
@@ -220,27 +226,33 @@ class Reconnector(Generic[H]):
         delay_s = retry_delay_s(attempt, self._jitter)
         if self._final is not None:
             return delay_s
-        if self._is_final(delay_s):
+        left_s = self._left_s()
+        if left_s < _NO_TIME_S:
             self._end(self._last_error)
         else:
+            delay_s = min(delay_s, left_s)  # the last attempt is at the very end
             self._on_trouble(Trouble(self._last_error, delay_s, self._was_connected))
         return delay_s
 
-    def _is_final(self, delay_s: float) -> bool:
+    def _left_s(self) -> float:
+        """The seconds in which there may be another attempt."""
         error, now_s = self._last_error, self.clock.seconds()
         if not self._welcomed_before:
-            return True
+            return 0.0
+        left_s = math.inf
         if isinstance(error, errors.NameInUse):
             if self._name_held_since_s is None:
                 self._name_held_since_s = now_s
-            if now_s + delay_s - self._name_held_since_s > NAME_PATIENCE_S:
-                return True
+            left_s = self._name_held_since_s + NAME_PATIENCE_S - now_s
         else:
             self._name_held_since_s = None
             if isinstance(error, Refusal) and not isinstance(error, _WORTH_RETRYING):
-                return True
-        lost_at_s = now_s if self._lost_at_s is None else self._lost_at_s
-        return self._patience_s is not None and now_s + delay_s - lost_at_s > self._patience_s
+                return 0.0
+        if self._patience_s is not None:
+            lost_at_s = now_s if self._lost_at_s is None else self._lost_at_s
+            left_s = min(left_s, lost_at_s + self._patience_s - now_s)
+        self.out_of_patience = left_s < _NO_TIME_S
+        return left_s
 
     def _end(self, why: BaseException) -> None:
         if self._final is None:
