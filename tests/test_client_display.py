@@ -90,6 +90,7 @@ class ShownTests(SynchronousTestCase):
         for reply, shown in [
             (Reply("online", ("bob",)), "bob is here."),
             (Reply("offline", ("bob",)), "bob is not here."),
+            (Reply("welcome", ("karl", "version=1"), "Hello."), "You are karl now."),
             (Reply("error", ("busy",), "Later."), "Later. (busy)"),
             (Reply("end", ("who", "2")), "end of who 2"),
             (Reply("who", ("bob", "idle=3")), "bob idle=3"),

@@ -80,6 +80,8 @@ def reply_shown(reply: Reply) -> str:
         return f"{first} is here."
     if reply.word == "offline":
         return f"{first} is not here."
+    if reply.word == "welcome":
+        return f"You are {first} now."
     if reply.word == "error":
         return f"{reply.sentence} ({' '.join(reply.arguments)})"
     if reply.word == "end":
