@@ -8,14 +8,11 @@ line, and no byte of an over-long line is looked at twice (docs/protocol.rst, *L
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from chatrelay.runs import Run
-from chatrelay.wire import MAX_TAGS_BYTES, is_clean
+from chatrelay.runs import Run, find_stretch
+from chatrelay.wire import MAX_TAGS_BYTES
 
-# The end of a line that is not followed by one that begins with "%".
-_RUN_END = re.compile(rb"\n(?!%)")
 # Enough of an over-long line's end to see another protocol's request in it.
 _KEPT_END_BYTES = 32
 
@@ -118,14 +115,13 @@ class LineBuffer:
         self._block, self._position, self._singly_until = b"", 0, 0
 
     def _take_run(self) -> Run | None:
-        match = _RUN_END.search(self._block, self._position)
-        end = match.end() if match else len(self._block)
-        stretch = self._block[self._position : end]
-        if not is_clean(stretch) or _has_longer_line(stretch, self._max_line_bytes):
+        start = self._position
+        end, is_run = find_stretch(self._block, start, self._max_line_bytes)
+        if not is_run:
             self._singly_until = end
             return None
         self._position = end
-        return Run(stretch)
+        return Run(self._block[start:end])
 
     def _take_line(self) -> bytes | Overlong:
         end = self._block.index(b"\n", self._position)
@@ -160,15 +156,3 @@ class LineBuffer:
 
 def _overlong(line: bytes) -> Overlong:
     return Overlong(line[: MAX_TAGS_BYTES + 1], line[-_KEPT_END_BYTES:])
-
-
-def _has_longer_line(stretch: bytes, max_line_bytes: int) -> bool:
-    if len(stretch) <= max_line_bytes:
-        return False
-    # A line that is too long fills a whole window of half that size: where each has an
-    # end of line, nothing more has to be measured.
-    window = max(1, max_line_bytes // 2)
-    for start in range(0, len(stretch) - window, window):
-        if stretch.find(b"\n", start, start + window) < 0:
-            return max(map(len, stretch.split(b"\n"))) > max_line_bytes
-    return False

@@ -8,13 +8,31 @@ and one loop; any other is cut line by line, up to the first that is no plain me
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Container, Mapping
+import os
+from collections.abc import Callable, Container, Mapping
+from importlib import import_module
+from types import ModuleType
 
-Cut = dict[bytes, tuple[bytes, int]]
-"""
-By target as written: the lines it is written, in order, LF after each, and how many.
-"""
+from chatrelay import cutting
+from chatrelay.cutting import Cut
+
+
+def _choose_implementation() -> ModuleType:
+    if os.environ.get("CHATRELAY_PURE", "") not in ("", "0"):
+        return cutting
+    try:
+        # Built at installation where there is a compiler.
+        return import_module("chatrelay._cutting")
+    except ImportError:
+        return cutting
+
+
+_implementation = _choose_implementation()
+IMPLEMENTATION: str = _implementation.IMPLEMENTATION
+"""Which implementation of the quick path runs, for people."""
+
+find_stretch: Callable[[bytes, int, int], tuple[int, bool]] = _implementation.find_stretch
+cut_whole: Callable[[bytes, bytes, Container[bytes]], Cut | None] = _implementation.cut_whole
 
 
 class Run:
@@ -48,7 +66,7 @@ class Run:
             line is an odd one.
         """
         if self._pieces is None:
-            cut = _cut_whole(self._stretch, prefix, routes)
+            cut = cut_whole(self._stretch, prefix, routes)
             # Under two writings of its name a recipient's lines would lose their order.
             if cut is not None and len({routes[target] for target in cut}) == len(cut):
                 self._stretch = b""
@@ -88,29 +106,3 @@ class Run:
         self._next += count
         if self._pieces is not None and self._next == len(self._pieces):
             self._stretch = b""
-
-
-def _cut_whole(stretch: bytes, prefix: bytes, routes: Container[bytes]) -> Cut | None:
-    # Where every line has exactly two "%", every second part is a target and the one
-    # behind it a text with the line's end.  A line with another number shifts what
-    # follows it: then there is a part with a line's end among the targets, which is no
-    # route, or there are more texts than lines.
-    parts = stretch.split(b"%")
-    targets = parts[1::2]
-    count = len(targets)
-    if len(parts) != 2 * count + 1 or stretch.count(b"\n") != count or b"\n" in parts:
-        return None
-    first = targets[0]
-    if targets.count(first) == count:
-        if first not in routes:
-            return None
-        return {first: (prefix + prefix.join(parts[2::2]), count)}
-    texts: defaultdict[bytes, list[bytes]] = defaultdict(list)
-    for target, text in zip(targets, parts[2::2], strict=True):
-        texts[target].append(text)
-    if not all(map(routes.__contains__, texts)):
-        return None
-    return {
-        target: (prefix + prefix.join(of_target), len(of_target))
-        for target, of_target in texts.items()
-    }

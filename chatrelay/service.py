@@ -29,6 +29,7 @@ from chatrelay.listening import (
 )
 from chatrelay.options import Options
 from chatrelay.relay import Relay
+from chatrelay.runs import IMPLEMENTATION
 
 _log = Logger(namespace="chatrelay")
 
@@ -95,6 +96,7 @@ class RelayService(Service):
             listening.addErrback(failures.append)
             for failure in failures:
                 self._does_not_listen(failure, listener)
+        _log.info("the quick path is {implementation}", implementation=IMPLEMENTATION)
         if self.ports and all(map(is_loopback, self.ports)):
             _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
 
