@@ -9,6 +9,7 @@ that are slow for too long (docs/protocol.rst, *Flow*).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum
@@ -133,7 +134,7 @@ class Holder:
             gate.release(self)
 
 
-class Backlog(Holder):
+class Backlog(Holder, ABC):
     """
     What waits to be sent to one client, as flow sees it; `chatrelay.outbox` is one.
 
@@ -161,17 +162,17 @@ class Backlog(Holder):
         self.credit_bytes = 0.0
         self.taken_at_last_tick_bytes = 0
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send, after everything written before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def taken_bytes(self) -> int:
         """All that the client took, as far as its machine acknowledged it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_slow(self) -> None:
         """End the connection, because it takes too little."""
-        raise NotImplementedError
 
 
 class Flow:

@@ -195,6 +195,9 @@ class Reader(Backlog):
         self.ended_s: list[float] = []
         self.now_s = 0.0
 
+    def write(self, data: bytes) -> None:
+        raise AssertionError(data)  # flow writes nothing
+
     def taken_bytes(self) -> int:
         return self.taken
 
