@@ -68,21 +68,23 @@ cdef bint is_printable_ascii(const char *data, Py_ssize_t size) noexcept nogil:
     return True
 
 
-def cut_whole(bytes stretch not None, bytes prefix not None, routes):
+def cut_whole(
+    bytes block not None, Py_ssize_t max_line_bytes, bytes prefix not None, dict routes not None
+):
     """See `chatrelay.cutting.cut_whole`."""
-    cdef const char *data = PyBytes_AS_STRING(stretch)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(stretch)
+    cdef const char *data = PyBytes_AS_STRING(block)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block)
     cdef Py_ssize_t line_count = 0
     cdef Py_ssize_t at = 0
-    cdef const char *found
+    cdef const char *line_end
     # Lines are counted first, so that everything below has its final size.
     while at < size:
-        found = <const char *> memchr(data + at, b"\n", size - at)
-        if found == NULL:
+        line_end = <const char *> memchr(data + at, b"\n", size - at)
+        if data[at] != b"%" or line_end == NULL or line_end - (data + at) > max_line_bytes:
             return None
         line_count += 1
-        at = found - data + 1
-    if line_count == 0:
+        at = line_end - data + 1
+    if line_count == 0 or not (is_printable_ascii(data, size) or is_clean(block)):
         return None
     cdef Py_ssize_t slot_count = 16
     while slot_count < 2 * line_count:
@@ -105,7 +107,7 @@ cdef object _cut(
     const char *data,
     Py_ssize_t size,
     bytes prefix,
-    object routes,
+    dict routes,
     Text *texts,
     Group *groups,
     uint32_t *slots,
@@ -126,10 +128,9 @@ cdef object _cut(
     cdef Py_ssize_t text_size
     cdef Group *group
     cdef Text *text
+    cdef list recipients = []
     while at < size:
         line_end = <const char *> memchr(data + at, b"\n", size - at)
-        if data[at] != b"%":
-            return None
         target = data + at + 1
         target_end = target
         hash = 2166136261u
@@ -145,8 +146,10 @@ cdef object _cut(
         while True:
             group_number = slots[slot]
             if group_number == 0:
-                if target[:target_size] not in routes:
+                recipient = routes.get(target[:target_size])
+                if recipient is None:
                     return None
+                recipients.append(recipient)
                 group = &groups[group_count]
                 group.target = target
                 group.target_size = target_size
@@ -173,12 +176,15 @@ cdef object _cut(
         text.group = group_number - 1
         text_count += 1
         at = line_end - data + 1
-    cut = {}
+    # Under two writings of its name a recipient's lines would lose their order.
+    if group_count > 1 and len(set(recipients)) != group_count:
+        return None
+    cdef list cut = []
     for group_number in range(group_count):
         group = &groups[group_number]
         lines = PyBytes_FromStringAndSize(NULL, group.count * prefix_size + group.texts_size)
         group.end = PyBytes_AS_STRING(lines)
-        cut[group.target[: group.target_size]] = (lines, group.count)
+        cut.append((recipients[group_number], lines, group.count))
     for at in range(text_count):
         text = &texts[at]
         group = &groups[text.group]

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Container
+from typing import TypeVar
 
-from chatrelay.wire import is_clean
+from chatrelay.wire import CONTROLS, is_clean
 
-Cut = dict[bytes, tuple[bytes, int]]
+Route = TypeVar("Route")
+Cut = list[tuple[Route, bytes, int]]
 """
-By target as written: the lines it is written, in order, LF after each, and how many.
+By recipient, in the order of their first lines: the lines it is written, in order, LF after
+each, and how many.
 """
 
 IMPLEMENTATION = "pure Python"
 
+# What is left of one plain message without all that names and texts are made of.
+_MARKS = b"%%\n"
+_TEXT_BYTES = bytes(set(range(256)) - set(CONTROLS) - set(_MARKS))
 # The end of a line that is not followed by one that begins with "%".
 _STRETCH_END = re.compile(rb"\n(?!%)")
 
@@ -39,39 +44,71 @@ def find_stretch(block: bytes, start: int, max_line_bytes: int) -> tuple[int, bo
     return end, is_clean(stretch) and not _has_longer_line(stretch, max_line_bytes)
 
 
-def cut_whole(stretch: bytes, prefix: bytes, routes: Container[bytes]) -> Cut | None:
+def cut_whole(
+    block: bytes, max_line_bytes: int, prefix: bytes, routes: dict[bytes, Route]
+) -> Cut[Route] | None:
     """
     Cut lines into what each recipient is written, if every one is a plain message.
 
-    :param stretch: clean lines that begin with ``%``, LF after each.
+    :param block: lines, LF after each; any bytes.
+    :param max_line_bytes: how long a line may be, without its end.
     :param prefix: what every line to a recipient begins with, ``%SENDER%``.
-    :param routes: the targets, as written, that the quick path can serve.
+    :param routes: whom the quick path can serve, by the name as written.
     :returns: ``None`` for lines that need a closer look, some perhaps for no other reason
         than a ``%`` in a text.
     """
-    # Where every line has exactly two "%", every second part is a target and the one
-    # behind it a text with the line's end.  A line with another number shifts what
-    # follows it: then there is a part with a line's end among the targets, which is no
-    # route, or there are more texts than lines.
-    parts = stretch.split(b"%")
-    targets = parts[1::2]
-    count = len(targets)
-    if len(parts) != 2 * count + 1 or stretch.count(b"\n") != count or b"\n" in parts:
+    # One pass, 24 ns for a line of 70 bytes, says that each has exactly two "%" and no
+    # control character.
+    marks = block.translate(None, _TEXT_BYTES)
+    count = len(marks) // len(_MARKS)
+    if (
+        not block.startswith(b"%")
+        or marks != _MARKS * count
+        or _has_longer_line(block, max_line_bytes)
+        or not (block.isascii() or is_clean(block))
+    ):
         return None
-    first = targets[0]
-    if targets.count(first) == count:
-        if first not in routes:
-            return None
-        return {first: (prefix + prefix.join(parts[2::2]), count)}
-    texts: defaultdict[bytes, list[bytes]] = defaultdict(list)
-    for target, text in zip(targets, parts[2::2], strict=True):
-        texts[target].append(text)
-    if not all(map(routes.__contains__, texts)):
+    first = block[: block.index(b"%", 1) + 1]
+    if block.startswith(first, block.rfind(b"\n", 0, len(block) // 2) + 1):
+        # One more like the first: worth a look whether all are, which takes half the time.
+        cut = _cut_for_one(block, first, count, prefix, routes)
+        if cut is not None:
+            return cut
+    return _cut_for_many(block, prefix, routes)
+
+
+def _cut_for_one(
+    block: bytes, head: bytes, count: int, prefix: bytes, routes: dict[bytes, Route]
+) -> Cut[Route] | None:
+    recipient = routes.get(head[1:-1])
+    texts = block[len(head) : -1].split(b"\n" + head)
+    if recipient is None or len(texts) != count or b"" in texts:
         return None
-    return {
-        target: (prefix + prefix.join(of_target), len(of_target))
-        for target, of_target in texts.items()
-    }
+    return [(recipient, prefix + (b"\n" + prefix).join(texts) + b"\n", count)]
+
+
+def _cut_for_many(block: bytes, prefix: bytes, routes: dict[bytes, Route]) -> Cut[Route] | None:
+    # Where every line begins with "%" and has two of them, every second part is a target
+    # and the one behind it a text with the line's end.
+    match = _STRETCH_END.search(block)
+    if match is None or match.end() != len(block):
+        return None
+    parts = block.split(b"%")
+    texts = parts[2::2]
+    if b"\n" in texts:
+        return None
+    texts_of: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for target, text in zip(parts[1::2], texts, strict=True):
+        texts_of[target].append(text)
+    recipients = list(map(routes.get, texts_of))
+    # Under two writings of its name a recipient's lines would lose their order.
+    if None in recipients or len(set(recipients)) != len(recipients):
+        return None
+    return [
+        (recipient, prefix + prefix.join(texts), len(texts))
+        for recipient, texts in zip(recipients, texts_of.values(), strict=True)
+        if recipient is not None
+    ]
 
 
 def _has_longer_line(stretch: bytes, max_line_bytes: int) -> bool:

@@ -1,8 +1,8 @@
 """
-The incomplete input of one client: from bytes as they arrive to lines and runs of lines.
+The input of one client: from bytes as they arrive to runs of messages and lines.
 
-A stretch of clean lines that begin with ``%`` is handed over as a run, which one pass can
-serve; everything else goes line by line.  What is kept is bounded by one read and one
+Complete lines are kept as they were read, in blocks, and most blocks are cut in one go;
+the others are taken as runs and line by line.  What is kept is bounded by one read and one
 line, and no byte of an over-long line is looked at twice (docs/protocol.rst, *Lines*).
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chatrelay.runs import Run, find_stretch
+from chatrelay.cutting import Cut, Route
+from chatrelay.runs import Run, cut_whole, find_stretch
 from chatrelay.wire import MAX_TAGS_BYTES
 
 # Enough of an over-long line's end to see another protocol's request in it.
@@ -29,6 +30,81 @@ class Overlong(NamedTuple):
     end: bytes
 
 
+class Block:
+    """Complete lines, none of which has been looked at."""
+
+    __slots__ = ("_lines", "_max_line_bytes", "_position", "_run", "_singly_until")
+
+    def __init__(self, lines: bytes, max_line_bytes: int) -> None:
+        """
+        Begin with the first line.
+
+        :param lines: LF after each.
+        :param max_line_bytes: how long a line may be, without its end.
+        """
+        self._lines = lines
+        self._max_line_bytes = max_line_bytes
+        self._position = 0  # what has been taken, or is in the run
+        self._singly_until = 0  # up to here it is taken line by line
+        self._run: Run | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every line was taken."""
+        return self._position == len(self._lines) and self._run is None
+
+    def cut(self, prefix: bytes, routes: dict[bytes, Route]) -> Cut[Route]:
+        """
+        Take plain messages: the whole block, or up to a line that needs a closer look.
+
+        :param prefix: what every line to a recipient begins with, ``%SENDER%``.
+        :param routes: whom the quick path can serve, by the name as written.
+        :returns: what to write to whom, one entry for each recipient; empty if the next
+            line is for `take_line`.
+        """
+        if self._run is None:
+            if self._position < self._singly_until:
+                return []
+            if not self._position:
+                cut = cut_whole(self._lines, self._max_line_bytes, prefix, routes)
+                if cut is not None:
+                    self._position = len(self._lines)
+                    return cut
+            if not self._lines.startswith(b"%", self._position):
+                return []
+            start = self._position
+            end, is_run = find_stretch(self._lines, start, self._max_line_bytes)
+            if not is_run:
+                self._singly_until = end
+                return []
+            self._position = end
+            stretch = self._lines[start:end]
+            cut = cut_whole(stretch, self._max_line_bytes, prefix, routes) if start else None
+            if cut is not None:
+                return cut
+            self._run = Run(stretch)
+        some = self._run.cut(prefix, routes)
+        if self._run.is_empty:
+            self._run = None
+        return some
+
+    def take_line(self) -> bytes | Overlong:
+        """
+        Take one line; the block must not be empty.
+
+        :returns: the line without its end, or what is left of one that was too long.
+        """
+        if self._run is not None:
+            line = self._run.take_line()
+            if self._run.is_empty:
+                self._run = None
+            return line
+        end = self._lines.index(b"\n", self._position)
+        line = self._lines[self._position : end]
+        self._position = end + 1
+        return line if len(line) <= self._max_line_bytes else _overlong(line)
+
+
 class LineBuffer:
     """
     Cuts what one client sends.
@@ -36,28 +112,14 @@ class LineBuffer:
     :ivar ending: how its first line ended, LF or CR LF; empty until there was one.
     """
 
-    __slots__ = (
-        "_block",
-        "_discarded",
-        "_max_line_bytes",
-        "_position",
-        "_queue",
-        "_singly_until",
-        "_tail",
-        "_unhandled",
-        "ending",
-    )
+    __slots__ = ("_discarded", "_max_line_bytes", "_queue", "_tail", "ending")
 
     def __init__(self, max_line_bytes: int) -> None:
         self.ending = b""
         self._max_line_bytes = max_line_bytes
         self._tail = b""  # the line that has not ended,
         self._discarded: Overlong | None = None  # or what is left of it, once it is too long
-        self._queue: list[bytes | Overlong] | None = None  # complete lines behind _block
-        self._block = b""  # complete lines, each ended by LF alone
-        self._position = 0  # what of _block has been taken
-        self._singly_until = 0  # up to here _block is taken line by line
-        self._unhandled: Run | None = None
+        self._queue: list[Block | Overlong] | None = None  # what is complete
 
     def append(self, data: bytes) -> None:
         """Add what was read."""
@@ -77,57 +139,32 @@ class LineBuffer:
         lines = self._tail + data[start:end]
         self._tail = b""
         if lines:
-            self._enqueue(lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines)
+            if b"\r" in lines:
+                lines = lines.replace(b"\r\n", b"\n")
+            self._enqueue(Block(lines, self._max_line_bytes))
         if end < len(data):
             self._extend_tail(data[end:])
 
-    def take(self) -> Run | bytes | Overlong | None:
+    def take(self) -> Block | Overlong | None:
         """
         Take what comes next, in order.
 
-        :returns: a run, one line without its end, what is left of an over-long
-            line, or ``None`` until more is appended.
+        :returns: a block, which comes again until it is empty; what is left of an over-long
+            line; or ``None`` until more is appended.
         """
-        if self._unhandled is not None:
-            unhandled, self._unhandled = self._unhandled, None
-            return unhandled
-        while self._position == len(self._block):
-            self._block, self._position, self._singly_until = b"", 0, 0
-            if not self._queue:
-                return None
-            following = self._queue.pop(0)
+        while self._queue:
+            following = self._queue[0]
+            if isinstance(following, Block) and not following.is_empty:
+                return following
+            self._queue.pop(0)
             if isinstance(following, Overlong):
                 return following
-            self._block = following
-        if self._position >= self._singly_until and self._block.startswith(b"%", self._position):
-            run = self._take_run()
-            if run is not None:
-                return run
-        return self._take_line()
-
-    def give_back(self, run: Run) -> None:
-        """Put the rest of a run back, to be taken first, because its connection is held."""
-        self._unhandled = run
+        self._queue = None
+        return None
 
     def clear(self) -> None:
         """Forget everything that was not taken."""
-        self._tail, self._discarded, self._queue, self._unhandled = b"", None, None, None
-        self._block, self._position, self._singly_until = b"", 0, 0
-
-    def _take_run(self) -> Run | None:
-        start = self._position
-        end, is_run = find_stretch(self._block, start, self._max_line_bytes)
-        if not is_run:
-            self._singly_until = end
-            return None
-        self._position = end
-        return Run(self._block[start:end])
-
-    def _take_line(self) -> bytes | Overlong:
-        end = self._block.index(b"\n", self._position)
-        line = self._block[self._position : end]
-        self._position = end + 1
-        return line if len(line) <= self._max_line_bytes else _overlong(line)
+        self._tail, self._discarded, self._queue = b"", None, None
 
     def _extend_tail(self, data: bytes) -> None:
         if self._discarded is not None:
@@ -140,7 +177,7 @@ class LineBuffer:
             self._discarded = _overlong(self._tail)
             self._tail = b""
 
-    def _enqueue(self, part: bytes | Overlong) -> None:
+    def _enqueue(self, part: Block | Overlong) -> None:
         if self._queue is None:
             self._queue = []
         self._queue.append(part)

@@ -27,10 +27,9 @@ from zope.interface import implementer
 from chatrelay.console import Peer
 from chatrelay.errors import TooManyClients
 from chatrelay.flow import Gate, Reason
-from chatrelay.lines import LineBuffer, Overlong
+from chatrelay.lines import Block, LineBuffer, Overlong
 from chatrelay.outbox import Outbox
 from chatrelay.relay import Relay
-from chatrelay.runs import Run
 from chatrelay.session import Session, State
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
@@ -200,22 +199,18 @@ class RelayProtocol(LineReceiver):
             _log.failure("serving {peer} failed; its connection is closed", peer=session.peer)
             session.failed()
 
-    def _serve(self, session: Session, part: Run | bytes | Overlong) -> None:
+    def _serve(self, session: Session, part: Block | Overlong) -> None:
         if session.eol != self._lines.ending:
             session.eol = self.delimiter = self._lines.ending
-        if isinstance(part, bytes):
-            self.lineReceived(part)
-        elif isinstance(part, Overlong):
-            session.overlong_received(part)
-        else:
-            self._serve_run(session, part)
-
-    def _serve_run(self, session: Session, run: Run) -> None:
-        while not run.is_empty and not self.paused and session.state is not State.CLOSED:
-            if not session.run_received(run):
-                self.lineReceived(run.take_line())
-        if not run.is_empty:
-            self._lines.give_back(run)
+        if isinstance(part, Block):
+            if session.run_received(part):
+                return
+            line = part.take_line()
+            if isinstance(line, bytes):
+                self.lineReceived(line)
+                return
+            part = line
+        session.overlong_received(part)
 
     def _resume_work(self) -> None:
         self._has_work_waiting = False

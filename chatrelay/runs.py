@@ -1,20 +1,21 @@
 """
 The quick path: a run of plain messages, cut into what each recipient is written.
 
-A run is a stretch of clean lines that begin with ``%``.  The usual one, in which every
-line is ``%NAME%TEXT`` with a name that is here and a text without ``%``, costs one split
-and one loop; any other is cut line by line, up to the first that is no plain message.
+Most of what clients send is nothing else: whole reads in which every line is
+``%NAME%TEXT`` with a name that is here, cut by `cut_whole` in one go.  A `Run` is a
+stretch of any other read, clean lines that begin with ``%``, and is cut up to the first
+that is no plain message.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from chatrelay import cutting
-from chatrelay.cutting import Cut
+from chatrelay.cutting import Cut, Route
 
 
 def _choose_implementation() -> ModuleType:
@@ -31,14 +32,18 @@ _implementation = _choose_implementation()
 IMPLEMENTATION: str = _implementation.IMPLEMENTATION
 """Which implementation of the quick path runs, for people."""
 
-find_stretch: Callable[[bytes, int, int], tuple[int, bool]] = _implementation.find_stretch
-cut_whole: Callable[[bytes, bytes, Container[bytes]], Cut | None] = _implementation.cut_whole
+if TYPE_CHECKING:
+    from chatrelay.cutting import cut_whole as cut_whole
+    from chatrelay.cutting import find_stretch as find_stretch
+else:
+    cut_whole = _implementation.cut_whole
+    find_stretch = _implementation.find_stretch
 
 
 class Run:
     """Clean lines that begin with ``%`` and are not longer than a line may be."""
 
-    __slots__ = ("_next", "_pieces", "_stretch")
+    __slots__ = ("_lines", "_next")
 
     def __init__(self, stretch: bytes) -> None:
         """
@@ -46,16 +51,15 @@ class Run:
 
         :param stretch: the lines, LF after each.
         """
-        self._stretch = stretch
-        self._pieces: list[bytes] | None = None
+        self._lines = stretch[1:-1].split(b"\n%")  # without their "%"
         self._next = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether every line was taken."""
-        return not self._stretch
+        return self._next == len(self._lines)
 
-    def cut(self, prefix: bytes, routes: Mapping[bytes, object]) -> Cut:
+    def cut(self, prefix: bytes, routes: dict[bytes, Route]) -> Cut[Route]:
         """
         Take plain messages, up to the first line that needs a closer look.
 
@@ -65,44 +69,22 @@ class Run:
         :returns: what to write to whom, one entry for each recipient; empty if the first
             line is an odd one.
         """
-        if self._pieces is None:
-            cut = cut_whole(self._stretch, prefix, routes)
-            # Under two writings of its name a recipient's lines would lose their order.
-            if cut is not None and len({routes[target] for target in cut}) == len(cut):
-                self._stretch = b""
-                return cut
-        return self._cut_some(prefix, routes)
-
-    def take_line(self) -> bytes:
-        """Take one line, without its end; the run must not be empty."""
-        pieces = self._split()
-        line = b"%" + pieces[self._next]
-        self._advance(1)
-        return line
-
-    def _cut_some(self, prefix: bytes, routes: Mapping[bytes, object]) -> Cut:
-        pieces = self._split()
-        groups: dict[object, tuple[bytes, list[bytes]]] = {}
-        for index in range(self._next, len(pieces)):
-            target, _, text = pieces[index].partition(b"%")
+        texts_of: dict[Route, list[bytes]] = {}
+        for index in range(self._next, len(self._lines)):
+            target, _, text = self._lines[index].partition(b"%")
             recipient = routes.get(target)
             if not text or recipient is None:
                 break
-            groups.setdefault(recipient, (target, []))[1].append(text)
+            texts_of.setdefault(recipient, []).append(text)
             self._next += 1
-        self._advance(0)
         between = b"\n" + prefix
-        return {
-            target: (prefix + between.join(texts) + b"\n", len(texts))
-            for target, texts in groups.values()
-        }
+        return [
+            (recipient, prefix + between.join(texts) + b"\n", len(texts))
+            for recipient, texts in texts_of.items()
+        ]
 
-    def _split(self) -> list[bytes]:
-        if self._pieces is None:
-            self._pieces = self._stretch[1:-1].split(b"\n%")
-        return self._pieces
-
-    def _advance(self, count: int) -> None:
-        self._next += count
-        if self._pieces is not None and self._next == len(self._pieces):
-            self._stretch = b""
+    def take_line(self) -> bytes:
+        """Take one line, without its end; the run must not be empty."""
+        line = b"%" + self._lines[self._next]
+        self._next += 1
+        return line

@@ -27,14 +27,13 @@ from chatrelay.errors import (
     UnknownCommand,
 )
 from chatrelay.flow import Backlog, Gate, Readable, Reason
-from chatrelay.lines import Overlong
+from chatrelay.lines import Block, Overlong
 from chatrelay.liveness import Due, Silence
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.receiver import Receiver
 from chatrelay.refs import AcceptedRefs
 from chatrelay.relay import Relay
-from chatrelay.runs import Run
 from chatrelay.sending import send
 
 # A long answer looks this often whether it should wait.
@@ -123,18 +122,18 @@ class Session(Receiver):
             self.heard_s = now_s
             self.bytes_in += received_bytes
 
-    def run_received(self, run: Run) -> int:
+    def run_received(self, block: Block) -> int:
         """
         Serve plain messages as far as the quick path goes.
 
-        :returns: how many; with none, the first line of the run is for `line_received`.
+        :returns: how many; with none, the next line of the block is for `line_received`.
         """
         if self._name is None or self.state is State.CLOSED:
             return 0
         served = 0
-        routes = self.relay.registry.routes
-        for target, (lines, count) in run.cut(b"%" + self._name.shown + b"%", routes).items():
-            routes[target].deliver_run(self, lines, count)
+        prefix = b"%" + self._name.shown + b"%"
+        for recipient, lines, count in block.cut(prefix, self.relay.registry.routes):
+            recipient.deliver_run(self, lines, count)
             served += count
         self.messages_in += served
         return served

@@ -31,18 +31,20 @@ def plain(line: bytes) -> bytes | None:
     )
 
 
-def expected_cut(lines: list[bytes]) -> tuple[Cut, int]:
+def expected_cut(lines: list[bytes]) -> tuple[Cut[str], int]:
     """The same, line by line: what the first plain lines are cut into, and how many they are."""
-    cut: Cut = {}
-    for taken, line in enumerate(lines):
+    texts: dict[str, list[bytes]] = {}
+    taken = 0
+    for line in lines:
         target = plain(line)
         if target is None:
-            return cut, taken
-        first = next((known for known in cut if ROUTES[known] == ROUTES[target]), target)
-        written, count = cut.get(first, (b"", 0))
-        text = parse_message(line, MAX_TARGETS).text
-        cut[first] = (written + PREFIX + text + b"\n", count + 1)
-    return cut, len(lines)
+            break
+        texts.setdefault(ROUTES[target], []).append(parse_message(line, MAX_TARGETS).text)
+        taken += 1
+    return [
+        (to, b"".join(PREFIX + text + b"\n" for text in of_one), len(of_one))
+        for to, of_one in texts.items()
+    ], taken
 
 
 LINES = st.lists(
@@ -87,11 +89,11 @@ class RunTests(SynchronousTestCase):
         self.assertTrue(run.is_empty)
 
     def test_names_are_routes_as_written(self) -> None:
-        self.assertEqual(run_of([b"%Bob%a"]).cut(PREFIX, ROUTES), {})
+        self.assertEqual(run_of([b"%Bob%a"]).cut(PREFIX, ROUTES), [])
 
     def test_who_is_here_is_asked_at_each_cut(self) -> None:
         run = run_of([b"%bob%a", b"%eve%b", b"%bob%c"])
         run.cut(PREFIX, ROUTES)
         run.take_line()
-        self.assertEqual(run.cut(PREFIX, {}), {})
+        self.assertEqual(run.cut(PREFIX, {}), [])
         self.assertEqual(run.take_line(), b"%bob%c")
