@@ -2,8 +2,8 @@
 Who is not read, and why: the one mechanism of back-pressure.
 
 A connection is read only while nothing holds its `Gate`.  Whatever makes it wait (a
-recipient over its mark, its own answers over theirs, a claim that is pending, the end
-of its turn) is a holder.  `Flow` watches the recipients over their mark and ends those
+recipient over its mark, its own answers over theirs, a claim that is pending) is a
+holder.  `Flow` watches the recipients over their mark and ends those
 that are slow for too long (docs/protocol.rst, *Flow*).
 """
 
@@ -22,7 +22,6 @@ class Reason(Enum):
     """What holds a connection besides an outbox over its mark."""
 
     CLAIM = "a claim of a name is being decided"
-    TURN = "its share of this turn is used up"
 
 
 class Readable(Protocol):

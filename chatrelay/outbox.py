@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from chatrelay.flow import Backlog, Flow
 from chatrelay.sockets import queued_bytes
-from chatrelay.turn import Turn
+from chatrelay.turn import Turn, Urgency
 
 # What is handed to the transport beyond this waits here, where it can be counted.
 PIECE_BYTES = 128 * 1024
@@ -39,10 +39,10 @@ class Outbox(Backlog):
     """
 
     __slots__ = (
+        "_due",
         "_end_slow",
         "_flow",
         "_handed_bytes",
-        "_is_due",
         "_is_paused",
         "_is_pushing",
         "_joined",
@@ -69,7 +69,7 @@ class Outbox(Backlog):
         self._transport: Any | None = transport
         self._flow = flow
         self._turn = turn
-        self._is_due = False
+        self._due = Urgency.NOTHING
         # The wrapper of a TLS transport has the method too, of what is under it, which
         # must not be sent anything in clear.
         self._send_now: Callable[[bytes], int | BaseException] | None = (
@@ -96,13 +96,13 @@ class Outbox(Backlog):
         self._waiting.append(data)
         if len(self._waiting) - self._joined >= _JOINED_WRITES:
             self._join_writes()
-        if not self._is_due and not self._handed_bytes:
-            self._is_due = True
+        if self._due < self._turn.urgency and not self._handed_bytes:
+            self._due = self._turn.urgency
             self._turn.add(self)
 
     def send(self) -> None:
-        """The turn ends: send what waits, if the transport has nothing of it yet."""
-        self._is_due = False
+        """Send what waits, if the transport has nothing of it yet."""
+        self._due = Urgency.NOTHING
         if self._waiting and not self._handed_bytes and self._transport is not None:
             self._hand_over(self._transport)
 
@@ -175,7 +175,7 @@ class Outbox(Backlog):
                 self._handed_bytes, sent = 0, size
         self._count_sent(sent)
         if self._waiting and not self._handed_bytes:
-            self._is_due = True
+            self._due = self._turn.urgency
             self._turn.add(self)
         self._has_sent()
 

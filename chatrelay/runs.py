@@ -33,11 +33,12 @@ IMPLEMENTATION: str = _implementation.IMPLEMENTATION
 """Which implementation of the quick path runs, for people."""
 
 if TYPE_CHECKING:
-    from chatrelay.cutting import cut_whole as cut_whole
-    from chatrelay.cutting import find_stretch as find_stretch
+    from chatrelay.cutting import cut_whole, find_stretch
 else:
     cut_whole = _implementation.cut_whole
     find_stretch = _implementation.find_stretch
+
+__all__ = ["IMPLEMENTATION", "Run", "cut_whole", "find_stretch"]
 
 
 class Run:

@@ -26,7 +26,7 @@ from chatrelay.errors import (
     TooManyClients,
     UnknownCommand,
 )
-from chatrelay.flow import Backlog, Gate, Readable, Reason
+from chatrelay.flow import Backlog, Gate, Readable
 from chatrelay.lines import Block, Overlong
 from chatrelay.liveness import Due, Silence
 from chatrelay.names import Name
@@ -46,8 +46,8 @@ class Connection(Readable, Protocol):
     def named(self) -> None:
         """The client has a name; nothing more has to time out."""
 
-    def next_turn(self, waiting: Gate) -> None:
-        """Release a gate that is held for `Reason.TURN` in the next turn."""
+    def wait_for_turn(self) -> None:
+        """Take nothing more from the peer in this turn."""
 
     def close(self, grace_s: float, *, lingers: bool = True) -> None:
         """
@@ -348,8 +348,9 @@ class Session(Receiver):
             return True
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             self.relay.flow.over_mark(self.outbox, self.gate)
-        if self.relay.seconds() >= self._turn_ends_s and self.gate.hold(Reason.TURN):
-            self.connection.next_turn(self.gate)
+        if self.relay.seconds() >= self._turn_ends_s:
+            self.connection.wait_for_turn()
+            return True
         return self.gate.held
 
     def _leave(self, why: str) -> None:

@@ -9,11 +9,18 @@ import sys
 import termios
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
+
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
 UNACKNOWLEDGED_TIMEOUT_S = 60
 LISTEN_BACKLOG = 4096
+# What a read asks for, and what it asks for behind one that was as large.  With large reads
+# each recipient is written more at once (1000 of them: 1.9 times as fast); but every read
+# allocates what it asks for, and of a client that is held that much may wait.
+READ_BYTES = 64 * 1024
+MAX_READ_BYTES = 256 * 1024
 
 _INT = struct.Struct("i")
 
@@ -60,3 +67,17 @@ def queued_bytes(transport: Any) -> int:  # noqa: ANN401 - whatever a door's tra
         return 0
     queued: int = _INT.unpack(answer)[0]
     return queued
+
+
+def set_read_size(transport: Any, last_read_bytes: int) -> None:  # noqa: ANN401 - likewise
+    """
+    Choose how much the next read may bring.
+
+    Nothing happens where a transport does not read from a socket itself (TLS).
+
+    :param last_read_bytes: what the last one brought; 0 for a client that is held.
+    """
+    if isinstance(transport, FileDescriptor):
+        size = MAX_READ_BYTES if last_read_bytes >= READ_BYTES else READ_BYTES
+        if transport.bufferSize != size:
+            transport.bufferSize = size

@@ -1,13 +1,21 @@
 """
-The end of a turn: when what all senders wrote to a recipient in this turn is sent at once.
+The turns of the reactor: who is served in which, and when what was written is sent.
 
-A turn of the reactor serves every connection that has something to read.  Sending at its
-end joins what many senders wrote to one recipient, and costs no other turn: a call that is
-due is made before the reactor looks at its sockets again.
+A turn serves every connection that has something to read, in whatever order.  What is
+short is served as it is read.  Who sends much waits for its share: in each turn as many
+are served as fit into a few milliseconds, so that a line of somebody else is not kept
+waiting by twenty clients that send as fast as they can.
+
+Nothing is sent before the end of a turn.  That joins what many senders wrote to one
+recipient, and costs no other turn: a call that is due is made before the reactor looks at
+its sockets again.  What those who send much write is joined over all of them.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,36 +24,98 @@ from twisted.logger import Logger
 _log = Logger(namespace="chatrelay")
 
 
+class Urgency(IntEnum):
+    """When something that was written is sent."""
+
+    NOTHING = 0
+    ROUND = 1
+    """Once all who wait now have been served."""
+    TURN = 2
+    """At the end of this turn."""
+
+
 class Sender(Protocol):
-    """Something that has written in this turn."""
+    """Something that was written to."""
 
     def send(self) -> None:
         """Send what waits."""
 
 
 class Turn:
-    """The turn that a reactor is in, for all who write in it."""
+    """
+    The turn that a reactor is in, for all who are served in it.
 
-    def __init__(self, clock: IReactorTime) -> None:
+    :ivar urgency: when what is written now is to be sent.
+    """
+
+    def __init__(self, clock: IReactorTime, share_s: float) -> None:
         """
         Wait for the first to write.
 
         :param clock: the reactor.
+        :param share_s: time for serving those who wait, in each turn.
         """
+        self.urgency = Urgency.TURN
         self._clock = clock
-        self._senders: list[Sender] = []
+        self._share_s = share_s
+        self._is_scheduled = False
+        self._written: list[Sender] = []
+        self._written_in_round: deque[Sender] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._left_in_round = 0
 
     def add(self, sender: Sender) -> None:
-        """Have `sender` send at the end of this turn; it adds itself once."""
-        if not self._senders:
+        """Have `sender` send when its turn or its round ends, as `urgency` has it."""
+        if self.urgency is Urgency.TURN:
+            self._written.append(sender)
+        else:
+            self._written_in_round.append(sender)
+        self._schedule()
+
+    def wait(self, serve: Callable[[], None]) -> None:
+        """
+        Wait for a share of a later turn.
+
+        :param serve: called once, behind those who wait already; it must not raise.
+        """
+        self._waiting.append(serve)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
             self._clock.callLater(0, self._end)
-        self._senders.append(sender)
 
     def _end(self) -> None:
-        senders, self._senders = self._senders, []
+        self._is_scheduled = False
+        senders, self._written = self._written, []
         for sender in senders:
+            self._send(sender)
+        if self._waiting or self._written_in_round:
+            self.urgency = Urgency.ROUND
             try:
-                sender.send()
-            except Exception:
-                # The others wrote in this turn too.
-                _log.failure("sending what was written in this turn failed")
+                self._go_round(self._clock.seconds() + self._share_s)
+            finally:
+                self.urgency = Urgency.TURN
+            if self._waiting or self._written_in_round:
+                self._schedule()
+
+    def _go_round(self, ends_s: float) -> None:
+        if not self._left_in_round and not self._written_in_round:
+            self._left_in_round = len(self._waiting)
+        while self._left_in_round or self._written_in_round:
+            if self._left_in_round:
+                self._left_in_round -= 1
+                self._waiting.popleft()()
+            else:
+                self._send(self._written_in_round.popleft())
+            if self._clock.seconds() >= ends_s:
+                return
+
+    @staticmethod
+    def _send(sender: Sender) -> None:
+        try:
+            sender.send()
+        except Exception:
+            # The others wrote in this turn too.
+            _log.failure("sending what was written failed")

@@ -38,28 +38,28 @@ class GateTests(SynchronousTestCase):
         self.assertFalse(gate.held)
         self.assertTrue(gate.hold(Reason.CLAIM))
         self.assertFalse(gate.hold(Reason.CLAIM))
-        self.assertTrue(gate.hold(Reason.TURN))
+        self.assertTrue(gate.hold("another"))
         self.assertEqual(connection.calls, ["pause"])
         gate.release(Reason.CLAIM)
         self.assertTrue(gate.held)
         gate.release(Reason.CLAIM)
-        gate.release(Reason.TURN)
+        gate.release("another")
         self.assertFalse(gate.held)
         self.assertEqual(connection.calls, ["pause", "resume"])
 
     def test_releasing_what_does_not_hold_does_nothing(self) -> None:
         connection = Connection()
         gate = Gate(connection)
-        gate.release(Reason.TURN)
+        gate.release("another")
         gate.forget()
         self.assertEqual(connection.calls, [])
 
     def test_what_is_forgotten_is_never_resumed(self) -> None:
         connection = Connection()
         gate = Gate(connection)
-        gate.hold(Reason.TURN)
+        gate.hold("another")
         gate.forget()
-        gate.release(Reason.TURN)
+        gate.release("another")
         self.assertEqual(connection.calls, ["pause"])
 
     def test_slowness_is_what_the_window_has(self) -> None:
