@@ -25,8 +25,8 @@ IMPLEMENTATION = "pure Python"
 # What is left of one plain message without all that names and texts are made of.
 _MARKS = b"%%\n"
 _TEXT_BYTES = bytes(set(range(256)) - set(CONTROLS) - set(_MARKS))
-# The end of a line that is not followed by one that begins with "%".
-_STRETCH_END = re.compile(rb"\n(?!%)")
+# The end of a line, with the beginning of the next one if that is no "%".
+_ODD_BEGINNING = re.compile(rb"\n[^%]")
 
 
 def find_stretch(block: bytes, start: int, max_line_bytes: int) -> tuple[int, bool]:
@@ -38,8 +38,8 @@ def find_stretch(block: bytes, start: int, max_line_bytes: int) -> tuple[int, bo
     :param max_line_bytes: how long a line may be, without its end.
     :returns: where the stretch ends, and whether all its lines are clean and short enough.
     """
-    match = _STRETCH_END.search(block, start)
-    end = match.end() if match else len(block)
+    match = _ODD_BEGINNING.search(block, start)
+    end = match.start() + 1 if match else len(block)
     stretch = block[start:end]
     return end, is_clean(stretch) and not _has_longer_line(stretch, max_line_bytes)
 
@@ -90,8 +90,7 @@ def _cut_for_one(
 def _cut_for_many(block: bytes, prefix: bytes, routes: dict[bytes, Route]) -> Cut[Route] | None:
     # Where every line begins with "%" and has two of them, every second part is a target
     # and the one behind it a text with the line's end.
-    match = _STRETCH_END.search(block)
-    if match is None or match.end() != len(block):
+    if _ODD_BEGINNING.search(block):
         return None
     parts = block.split(b"%")
     texts = parts[2::2]

@@ -138,7 +138,7 @@ class Backlog(Holder, ABC):
     What waits to be sent to one client, as flow sees it; `chatrelay.outbox` is one.
 
     :ivar unsent_bytes: what the client has not been sent.
-    :ivar written_bytes: everything that was ever written.
+    :ivar sent_bytes: what it has been sent, or what was dropped when it ended.
     :ivar is_over: whether it was over the high-water mark and not below the low one since.
     :ivar slowness: for how long it was slow; ``None`` if never.
     """
@@ -146,20 +146,25 @@ class Backlog(Holder, ABC):
     __slots__ = (
         "credit_bytes",
         "is_over",
+        "sent_bytes",
         "slowness",
         "taken_at_last_tick_bytes",
         "unsent_bytes",
-        "written_bytes",
     )
 
     def __init__(self) -> None:
         super().__init__()
         self.unsent_bytes = 0
-        self.written_bytes = 0
+        self.sent_bytes = 0
         self.is_over = False
         self.slowness: Slowness | None = None
         self.credit_bytes = 0.0
         self.taken_at_last_tick_bytes = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """Everything that was ever written."""
+        return self.sent_bytes + self.unsent_bytes
 
     @abstractmethod
     def write(self, data: bytes) -> None:

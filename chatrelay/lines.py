@@ -136,7 +136,7 @@ class LineBuffer:
             head, ending = self._discarded
             self._enqueue(Overlong(head, ending.removesuffix(b"\r")))
             self._discarded = None
-        lines = self._tail + data[start:end]
+        lines = b"".join((self._tail, memoryview(data)[start:end]))
         self._tail = b""
         if lines:
             if b"\r" in lines:

@@ -10,7 +10,7 @@ nobody could say what has been sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
@@ -26,6 +26,13 @@ PIECE_BYTES = 128 * 1024
 _JOINED_WRITES = 256
 
 
+class Client(Protocol):
+    """Whose outbox it is."""
+
+    def end_slow(self) -> None:
+        """End the connection, because it takes too little."""
+
+
 @implementer(IPullProducer, IPushProducer)
 class Outbox(Backlog):
     """
@@ -39,14 +46,16 @@ class Outbox(Backlog):
     """
 
     __slots__ = (
+        "_client",
         "_due",
-        "_end_slow",
         "_flow",
         "_handed_bytes",
+        "_is_direct",
+        "_is_ended",
         "_is_paused",
         "_is_pushing",
+        "_join_at",
         "_joined",
-        "_send_now",
         "_then",
         "_transport",
         "_turn",
@@ -58,12 +67,12 @@ class Outbox(Backlog):
         transport: Any,  # noqa: ANN401 - ITransport and IConsumer, of whatever door
         flow: Flow,
         turn: Turn,
-        end_slow: Callable[[], None],
+        client: Client,
     ) -> None:
         """
         Become the producer of a client's transport.
 
-        :param end_slow: called when the client takes too little for too long.
+        :param client: who ends when it takes too little for too long.
         """
         super().__init__()
         self._transport: Any | None = transport
@@ -72,33 +81,32 @@ class Outbox(Backlog):
         self._due = Urgency.NOTHING
         # The wrapper of a TLS transport has the method too, of what is under it, which
         # must not be sent anything in clear.
-        self._send_now: Callable[[bytes], int | BaseException] | None = (
-            transport.writeSomeData if isinstance(transport, FileDescriptor) else None
-        )
+        self._is_direct = isinstance(transport, FileDescriptor)
         self._is_pushing = ISSLTransport.providedBy(transport)
         self._is_paused = False
-        self._end_slow = end_slow
+        self._client = client
+        self._is_ended = False  # nothing more is taken
         self._then: Callable[[], None] | None = None
         self._handed_bytes = 0
         self._waiting: list[bytes] = []
         self._joined = 0  # so many of them are not looked at again
+        self._join_at = _JOINED_WRITES
         flow.opened(self)
         transport.registerProducer(self, self._is_pushing)
 
     def write(self, data: bytes) -> None:
         """Send, after everything written before."""
-        if self._transport is None or self._then is not None:
+        if self._is_ended:
             return
         size = len(data)
-        self.written_bytes += size
         self.unsent_bytes += size
         self._flow.unsent_bytes += size
-        self._waiting.append(data)
-        if len(self._waiting) - self._joined >= _JOINED_WRITES:
+        waiting = self._waiting
+        waiting.append(data)
+        if len(waiting) >= self._join_at:
             self._join_writes()
-        if self._due < self._turn.urgency and not self._handed_bytes:
-            self._due = self._turn.urgency
-            self._turn.add(self)
+        if self._due is not self._turn.urgency and not self._handed_bytes:
+            self._become_due()
 
     def send(self) -> None:
         """Send what waits, if the transport has nothing of it yet."""
@@ -134,6 +142,7 @@ class Outbox(Backlog):
         """
         if self._transport is not None and self._then is None:
             self._then = then
+            self._is_ended = True
             self._flow.ending(self)
             self._has_sent()
 
@@ -141,6 +150,7 @@ class Outbox(Backlog):
         """Drop what the transport was not handed; it is about to be aborted."""
         if self._transport is not None:
             self._transport = None
+            self._is_ended = True
             self._forget()
 
     def taken_bytes(self) -> int:
@@ -158,14 +168,14 @@ class Outbox(Backlog):
 
     def end_slow(self) -> None:
         """End the connection, because it takes too little."""
-        self._end_slow()
+        self._client.end_slow()
 
     def _hand_over(self, transport: Any) -> None:  # noqa: ANN401
         # The transport is empty.  What its socket takes at once needs no event to wait
         # for; the transport is handed the rest, and asks for more when it is empty again.
         piece = self._next_piece()
         size = len(piece)
-        sent = self._send_now(piece) if self._send_now is not None else 0
+        sent = transport.writeSomeData(piece) if self._is_direct else 0
         # What is no number is an error, which the transport finds for itself.
         sent = sent if isinstance(sent, int) and sent > 0 else 0
         if sent < size:
@@ -175,9 +185,14 @@ class Outbox(Backlog):
                 self._handed_bytes, sent = 0, size
         self._count_sent(sent)
         if self._waiting and not self._handed_bytes:
-            self._due = self._turn.urgency
-            self._turn.add(self)
+            self._become_due()
         self._has_sent()
+
+    def _become_due(self) -> None:
+        urgency = self._turn.urgency
+        if self._due < urgency:
+            self._due = urgency
+            self._turn.add(self)
 
     def _has_sent(self) -> None:
         if self.is_over:
@@ -195,21 +210,26 @@ class Outbox(Backlog):
             self._joined += 1
         else:
             self._joined = len(self._waiting)
+        self._join_at = self._joined + _JOINED_WRITES
 
     def _next_piece(self) -> bytes:
-        if len(self._waiting) == 1:
-            self._joined = 0
-            return self._waiting.pop()
-        size = count = 0
-        while count < len(self._waiting) and size < PIECE_BYTES:
-            size += len(self._waiting[count])
-            count += 1
-        piece = b"".join(self._waiting[:count])
-        del self._waiting[:count]
-        self._joined = max(0, self._joined - count)
+        # Nothing is handed over while the transport has something: all that is unsent waits.
+        waiting = self._waiting
+        count = len(waiting)
+        if self.unsent_bytes > PIECE_BYTES:
+            size = count = 0
+            while count < len(waiting) and size < PIECE_BYTES:
+                size += len(waiting[count])
+                count += 1
+        piece = waiting[0] if count == 1 else b"".join(waiting[:count])
+        del waiting[:count]
+        if self._joined:
+            self._joined = max(0, self._joined - count)
+        self._join_at = self._joined + _JOINED_WRITES
         return piece
 
     def _count_sent(self, size: int) -> None:
+        self.sent_bytes += size
         self.unsent_bytes -= size
         self._flow.unsent_bytes -= size
 
@@ -218,4 +238,5 @@ class Outbox(Backlog):
         self._handed_bytes = 0
         self._waiting = []
         self._joined = 0
+        self._join_at = _JOINED_WRITES
         self._flow.closed(self)

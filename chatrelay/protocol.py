@@ -10,6 +10,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
@@ -42,6 +43,7 @@ STOP_LINGER_S = 0.3
 
 # Who sends so much at once waits for its turn; 16 KiB take a tenth of a millisecond.
 WAITING_READ_BYTES = 16 * 1024
+UNIX_SOCKET = "a Unix socket"
 
 _log = Logger(namespace="chatrelay")
 
@@ -77,17 +79,15 @@ class RelayProtocol(LineReceiver):
         self._is_waiting = False
         self._timeout: IDelayedCall | None = None
         self._counted_host: str | None = None
-        self._peer_address: IAddress | None = None
         self._outbox: Outbox | None = None
 
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
         transport: Any = self.transport
-        self._peer_address = transport.getPeer()
-        peer = _peer(self._peer_address)
-        if not self._admit(peer, exempt=_is_local(self._peer_address)):
+        peer = _peer(transport.getPeer())
+        if not self._admit(peer, exempt=_is_local(peer)):
             return
-        self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self._end_slow)
+        self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
         self.session = Session(self.relay, self, self._outbox, peer)
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
@@ -182,6 +182,11 @@ class RelayProtocol(LineReceiver):
         """It waits for its peer to close, and there are too many without a name."""
         self.abort()
 
+    def end_slow(self) -> None:
+        """It takes too little for too long."""
+        if self.session is not None:
+            self.session.end_slow()
+
     def hurry(self) -> None:
         """The relay stops: a connection that closes already does not wait for its peer."""
         if self._has_ended_writing:
@@ -241,20 +246,21 @@ class RelayProtocol(LineReceiver):
             return False
         # Behind a proxy the address is known only now, and whoever reaches the proxy's
         # port can claim any: none is trusted to be this machine.
+        if isinstance(self.transport, FileDescriptor):
+            return True
         transport: Any = self.transport
-        address = transport.getPeer()
-        if address != self._peer_address:
-            try:
-                peer = _peer(address)
-            except ValueError:
-                session.close_unanswered()
-                return False
-            if self._counted_host is not None:
-                self.relay.admission.disconnected(self._counted_host)
-                self._counted_host = None
-            session.peer = peer
-            return self._admit(peer, exempt=False)
-        return True
+        try:
+            peer = _peer(transport.getPeer())
+        except ValueError:
+            session.close_unanswered()
+            return False
+        if peer == session.peer:
+            return True
+        if self._counted_host is not None:
+            self.relay.admission.disconnected(self._counted_host)
+            self._counted_host = None
+        session.peer = peer
+        return self._admit(peer, exempt=False)
 
     def _admit(self, peer: Peer, *, exempt: bool) -> bool:
         if not self.relay.admission.connected(peer.host, exempt=exempt):
@@ -292,10 +298,6 @@ class RelayProtocol(LineReceiver):
         if session is not None:
             session.naming_timed_out()
 
-    def _end_slow(self) -> None:
-        if self.session is not None:
-            self.session.end_slow()
-
     def _stop_conversation(self) -> None:
         self._cancel_timeout()
         self._lines.clear()
@@ -327,13 +329,10 @@ class RelayProtocol(LineReceiver):
 
 def _peer(address: IAddress | None) -> Peer:
     if isinstance(address, IPv4Address | IPv6Address):
-        host = address.host.partition("%")[0]
-        mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
-        return Peer(str(mapped or host), address.port)
-    return Peer("a Unix socket", 0)
+        host = ipaddress.ip_address(address.host.partition("%")[0])
+        return Peer(str(getattr(host, "ipv4_mapped", None) or host), address.port)
+    return Peer(UNIX_SOCKET, 0)
 
 
-def _is_local(address: IAddress | None) -> bool:
-    if isinstance(address, IPv4Address | IPv6Address):
-        return ipaddress.ip_address(_peer(address).host).is_loopback
-    return True
+def _is_local(peer: Peer) -> bool:
+    return peer.host == UNIX_SOCKET or ipaddress.ip_address(peer.host).is_loopback

@@ -86,9 +86,12 @@ class Receiver:
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
         """Write what one sender wrote to it in one run; not for a client with stamps."""
-        self.outbox.write(lines if self.eol == b"\n" else lines.replace(b"\n", self.eol))
+        outbox = self.outbox
+        outbox.write(lines if self.eol == b"\n" else lines.replace(b"\n", self.eol))
         self.messages_out += count
-        self._hold_if_over(sender)
+        # As `_hold_if_over`, which would be called once for each recipient of each read.
+        if outbox.unsent_bytes > self.relay.limits.high_water_bytes:
+            self._hold_if_over(sender)
         if self.relay.console.verbose:
             for line in lines.splitlines():
                 text = line[len(sender.name.shown) + 2 :]

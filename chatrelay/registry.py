@@ -15,8 +15,9 @@ from chatrelay.errors import NameInUse, NameReserved, TooManyWatches
 from chatrelay.interfaces import Recipient, RunRecipient
 from chatrelay.names import SERVER_NAME, Name
 
-# The writings of one name that the quick path knows: a name of n letters has 2**n.
-_MAX_ROUTES_PER_NAME = 4
+# The writings of one name, besides its holder's, that the quick path knows: a name of n
+# letters has 2**n.
+_MAX_OTHER_WRITINGS = 3
 
 
 class Watcher(Protocol):
@@ -45,7 +46,7 @@ class Registry:
         :param max_watches: names that one watcher may watch.
         """
         self.routes: dict[bytes, RunRecipient] = {}
-        self._routes_of: dict[bytes, list[bytes]] = {}
+        self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
         self._holders: dict[bytes, Recipient] = {}
         self._bots: set[bytes] = set()
         self._reserved = {SERVER_NAME, *(name.key for name in reserved)}
@@ -116,19 +117,23 @@ class Registry:
 
     def add_routes(self, recipient: RunRecipient) -> None:
         """Let the quick path find `recipient` under the name it holds."""
-        self._routes_of[recipient.name.key] = [recipient.name.shown]
         self.routes[recipient.name.shown] = recipient
 
     def note_writing(self, written: bytes, name: Name) -> None:
         """Let the quick path find whom it finds already under another writing of the name."""
-        routes = self._routes_of.get(name.key)
-        if routes and len(routes) < _MAX_ROUTES_PER_NAME and written not in routes:
-            self.routes[written] = self.routes[routes[0]]
-            routes.append(written)
+        holder = self._holders.get(name.key)
+        if holder is None or written in self.routes:
+            return
+        recipient = self.routes.get(holder.name.shown)
+        others = self._other_writings.get(name.key, ())
+        if recipient is not None and len(others) < _MAX_OTHER_WRITINGS:
+            self.routes[written] = recipient
+            self._other_writings[name.key] = (*others, written)
 
     def drop_routes(self, name: Name) -> None:
         """Hide who holds a name from the quick path."""
-        for written in self._routes_of.pop(name.key, ()):
+        self.routes.pop(name.shown, None)
+        for written in self._other_writings.pop(name.key, ()):
             del self.routes[written]
 
     def watch(self, watcher: Watcher, name: Name, written: bytes) -> bool:

@@ -243,6 +243,8 @@ class Session(Receiver):
             self.state = State.NAMED
             self.relay.admission.remove_unnamed(self)
             self.connection.named()
+        else:
+            self.relay.registry.drop_routes(previous)
         self.renew_routes()
         return previous
 

@@ -91,7 +91,7 @@ class RegistryTests(SynchronousTestCase):
             registry.note_writing(writing, ANN)
         self.assertEqual(len(registry.routes), 4)
         registry.release(self.ann, ANN)
-        self.assertEqual((registry.routes, registry._routes_of), ({}, {}))
+        self.assertEqual((registry.routes, registry._other_writings), ({}, {}))
 
     def test_watching(self) -> None:
         registry = self.registry

@@ -330,6 +330,7 @@ class TerminalTests(ProgramCase):
         terminal.expect("erse%")  # only what changes is written
         terminal.type("abc\r")
         terminal.expect("reverse: cba")
+        terminal.expect("to reverse>")
         terminal.type("\x04")
         self.assertEqual(terminal.wait(), EXIT_OK)
 
