@@ -26,6 +26,8 @@ _TASK_S = 240.0
 _CALM_S = 10.0
 # Between two round trips under load.
 _PAUSE_S = 0.002
+# What is passed on unparsed has no names: only what goes from one to one, and an idle trip.
+_UNPARSED = {"a": "f", "d": "d"}
 # What a generator needs for itself beside the connections.
 _OTHER_FILES = 200
 
@@ -114,7 +116,7 @@ class Bench:
             for size in self._sizes:
                 for relay in self._relays:
                     # (f) is the traffic of (a), and is measured next to it.
-                    wanted = work if relay.dialect != "unparsed" else {"a": "f"}.get(work)
+                    wanted = work if relay.dialect != "unparsed" else _UNPARSED.get(work)
                     if wanted in self._works:
                         yield work, size, relay
 
@@ -156,6 +158,8 @@ class Bench:
         idle = _generate(relay, served, **asked, seconds=seconds)
         if "error" in idle:
             return idle
+        if relay.dialect == "unparsed":
+            return {f"idle_{key}": value for key, value in idle.items()}
         flood = _begin(relay, served, kind="flood", work="b", size=size, seconds=10 * seconds)
         try:
             _output(flood).readline()

@@ -2,8 +2,8 @@
 Twisted passing bytes on without looking at them: what no relay on it can exceed.
 
 The first line pairs a sender with its receiver: what ``s003`` sends goes to ``r003``, who is
-there before it.  A receiver that does not read holds its sender, as in
-`twisted.protocols.portforward`.
+there before it; ``p000`` and ``q000`` send to each other.  A receiver that does not read holds
+its sender, as in `twisted.protocols.portforward`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 class End(protocol.Protocol):
     """One end of a pair."""
 
-    receivers: dict[bytes, Any] = {}  # transports, by the digits of the name
+    receivers: dict[bytes, End] = {}  # by name
     _recipient: Any = None
     _named = False
 
@@ -34,16 +34,25 @@ class End(protocol.Protocol):
         if self._recipient is not None:
             self._recipient.unregisterProducer()
 
+    def send_to(self, receiver: End) -> None:
+        """Pass on to `receiver` whatever comes."""
+        self._recipient = receiver.transport
+        self._recipient.registerProducer(self.transport, True)
+
     def _be_named(self, line: bytes) -> None:
         self._named = True
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
         name = line.rstrip()
-        if name.startswith(b"r"):
-            self.receivers[name[1:]] = transport
+        role, number = name[:1], name[1:]
+        if role in b"rp":
+            self.receivers[name] = self
+        elif role == b"q":
+            first = self.receivers[b"p" + number]
+            first.send_to(self)
+            self.send_to(first)
         else:
-            self._recipient = self.receivers[name[1:]]
-            self._recipient.registerProducer(transport, True)
+            self.send_to(self.receivers[b"r" + number])
         transport.write(b"!welcome " + name + b"\n")
 
 
