@@ -52,7 +52,7 @@ def _relays(arguments: argparse.Namespace) -> list[Relay]:
         relay = RELAYS[name]
         if relay.is_missing:
             print(f"{relay.label} is missing; {relay.installed_by} installs it", file=sys.stderr)
-        elif relay.dialect != "unparsed" or "f" in arguments.work:
+        elif relay.dialect != "unparsed" or {"d", "f"} & set(arguments.work):
             relays.append(relay)
     for variant in arguments.variant:
         label, *settings = variant.split()

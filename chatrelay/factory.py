@@ -39,7 +39,7 @@ class RelayFactory(Factory):
         """
         self.relay = relay or Relay(seconds=clock.seconds)
         self.is_stopping = False
-        self.turn = Turn(clock, self.relay.limits.turn_s)
+        self.turn = Turn(clock)
         self._clock = clock
         self._connections: set[RelayProtocol] = set()
         self._ticker = LoopingCall(self._tick)

@@ -136,8 +136,10 @@ class LineBuffer:
             head, ending = self._discarded
             self._enqueue(Overlong(head, ending.removesuffix(b"\r")))
             self._discarded = None
-        lines = b"".join((self._tail, memoryview(data)[start:end]))
-        self._tail = b""
+        lines = data
+        if self._tail or start or end < len(data):
+            lines = b"".join((self._tail, memoryview(data)[start:end]))
+            self._tail = b""
         if lines:
             if b"\r" in lines:
                 lines = lines.replace(b"\r\n", b"\n")

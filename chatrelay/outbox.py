@@ -108,11 +108,18 @@ class Outbox(Backlog):
         if self._due is not self._turn.urgency and not self._handed_bytes:
             self._become_due()
 
-    def send(self) -> None:
-        """Send what waits, if the transport has nothing of it yet."""
+    def send(self) -> bool:
+        """
+        Send what waits, if the transport has nothing of it yet.
+
+        :returns: whether several writes were joined.
+        """
         self._due = Urgency.NOTHING
-        if self._waiting and not self._handed_bytes and self._transport is not None:
-            self._hand_over(self._transport)
+        if not self._waiting or self._handed_bytes or self._transport is None:
+            return False
+        has_several = len(self._waiting) > 1
+        self._hand_over(self._transport)
+        return has_several
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty: count what it sent and hand over the next piece."""

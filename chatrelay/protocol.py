@@ -104,7 +104,10 @@ class RelayProtocol(LineReceiver):
         if len(data) >= WAITING_READ_BYTES:
             self.wait_for_turn()
         elif not self.paused:
+            turn = self.factory.turn
+            turn.begin_read()
             self._work(session)
+            turn.end_read()
 
     def lineReceived(self, line: bytes) -> None:
         """Serve one line that is not part of a run."""

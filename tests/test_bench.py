@@ -68,13 +68,20 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual((found.get("error"), found["trips"]), (None, 50))
         self.assertLessEqual(found["p50_us"], found["p99_us"])
 
+    def test_round_trips_unparsed(self) -> None:
+        found = generate(RELAYS["forward"], kind="round_trips", size=16, trips=50, seconds=30.0)
+        self.assertEqual((found.get("error"), found["trips"]), (None, 50))
+
     def test_connections(self) -> None:
         found = generate(RELAYS["plain"], kind="connections", count=200, at_once=20, settle_s=0.0)
         self.assertEqual((found.get("error"), found["count"]), (None, 200))
 
     def test_relay_that_is_no_relay(self) -> None:
-        # It hangs up on a sender that it has no receiver for.
-        found = generate(RELAYS["forward"], kind="round_trips", size=16, trips=50, seconds=30.0)
+        # Whatever a sender sends goes to one and the same.
+        found = generate(
+            RELAYS["forward"],
+            kind="throughput", work="b", size=16, verified=400, seconds=1.0,
+        )  # fmt: skip
         self.assertIn("error", found)
 
 

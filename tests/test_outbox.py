@@ -67,7 +67,7 @@ class OutboxTests(SynchronousTestCase):
         self.flow = Flow(Limits(high_water_bytes=1000, low_water_bytes=500), lambda: 0.0)
         self.transport = Transport()
         self.ended = 0
-        self.outbox = Outbox(self.transport, self.flow, Turn(self.clock, 0.003), self)
+        self.outbox = Outbox(self.transport, self.flow, Turn(self.clock), self)
 
     def end_slow(self) -> None:
         self.ended += 1
@@ -104,7 +104,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(sum(map(len, self.transport.written)), 100 * size)
 
     def test_all_bytes_are_counted_here_and_in_the_flow(self) -> None:
-        other = Outbox(Transport(), self.flow, Turn(self.clock, 0.003), self)
+        other = Outbox(Transport(), self.flow, Turn(self.clock), self)
         self.outbox.write(b"abc")
         other.write(b"de")
         self.assertEqual((self.outbox.unsent_bytes, self.outbox.written_bytes), (3, 3))
@@ -176,7 +176,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.ended, 1)
 
     def test_one_that_fails_does_not_keep_others_from_being_sent(self) -> None:
-        turn = Turn(self.clock, 0.003)
+        turn = Turn(self.clock)
         bad, good = Transport(), Transport()
         outboxes = [Outbox(transport, self.flow, turn, self) for transport in (bad, good)]
         bad.write = None  # type: ignore[assignment,method-assign]
@@ -194,7 +194,7 @@ class SocketTests(SynchronousTestCase):
         self.clock = Clock()
         self.flow = Flow(Limits(), lambda: 0.0)
         self.socket = Socket()
-        self.outbox = Outbox(self.socket, self.flow, Turn(self.clock, 0.003), self)
+        self.outbox = Outbox(self.socket, self.flow, Turn(self.clock), self)
 
     def end_slow(self) -> None:
         raise AssertionError("nothing here is slow")
