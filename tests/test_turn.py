@@ -1,0 +1,256 @@
+"""Who is served in which turn, and when what was written is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.outbox import Outbox
+from chatrelay.protocol import WAITING_READ_BYTES
+from chatrelay.sockets import MAX_READ_BYTES, READ_BYTES, set_read_size
+from chatrelay.turn import Turn, Urgency
+from tests.relay_harness import Client, World
+
+LONG_S = 0.01
+
+
+class Writer:
+    """Somebody who is written to."""
+
+    def __init__(self, log: list[str], name: str, joins: bool = False) -> None:
+        self.log = log
+        self.name = name
+        self.joins = joins
+
+    def send(self) -> bool:
+        self.log.append(self.name)
+        return self.joins
+
+
+class TurnTests(SynchronousTestCase):
+    """With a clock that stands still, but for who takes his time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.turn = Turn(self.clock)
+        self.log: list[str] = []
+
+    def pass_turn(self) -> list[str]:
+        """Let one turn pass, and tell what happened in it."""
+        calls, self.clock.calls = self.clock.calls, []
+        self.log.clear()
+        for call in calls:
+            call.func(*call.args, **call.kw)
+        return list(self.log)
+
+    def writer(self, name: str, *, joins: bool = False) -> Writer:
+        return Writer(self.log, name, joins)
+
+    def long_work(self, name: str, *written: Writer) -> Callable[[], None]:
+        def serve() -> None:
+            self.log.append(name)
+            self.clock.rightNow += LONG_S
+            for writer in written:
+                self.turn.add(writer)
+
+        return serve
+
+    def read(self, *written: Writer) -> list[str]:
+        """A short read, and what was sent at its end."""
+        self.log.clear()
+        self.turn.begin_read()
+        for writer in written:
+            self.turn.add(writer)
+        self.turn.end_read()
+        return list(self.log)
+
+    def test_what_is_written_is_sent_when_the_turn_ends(self) -> None:
+        for name in "ab":
+            self.turn.add(self.writer(name))
+        self.assertEqual(self.pass_turn(), ["a", "b"])
+        self.assertEqual(self.pass_turn(), [])
+
+    def test_who_waits_is_served_one_in_a_turn_if_it_takes_long(self) -> None:
+        for name in "abc":
+            self.turn.wait(self.long_work(name))
+        self.assertEqual([self.pass_turn() for _ in range(4)], [["a"], ["b"], ["c"], []])
+
+    def test_all_in_one_if_it_does_not(self) -> None:
+        for name in "abc":
+            self.turn.wait(lambda name=name: self.log.append(name))  # type: ignore[misc]
+        self.assertEqual(self.pass_turn(), ["a", "b", "c"])
+
+    def test_what_they_write_is_sent_when_all_have_been_served(self) -> None:
+        x, y = self.writer("x"), self.writer("y")
+        self.turn.wait(self.long_work("a", x))
+        self.turn.wait(self.long_work("b", y))
+        self.assertEqual([self.pass_turn() for _ in range(3)], [["a"], ["b"], ["x", "y"]])
+
+    def test_who_waits_again_waits_for_the_next_round(self) -> None:
+        x = self.writer("x")
+
+        def serve() -> None:
+            self.log.append("a")
+            self.turn.add(x)
+            self.turn.wait(self.long_work("a again"))
+            self.clock.rightNow += LONG_S
+
+        self.turn.wait(serve)
+        self.turn.wait(self.long_work("b"))
+        self.assertEqual([self.pass_turn() for _ in range(4)], [["a"], ["b"], ["x"], ["a again"]])
+
+    def test_a_line_is_not_kept_waiting_by_them(self) -> None:
+        x = self.writer("x")
+        for name in "abc":
+            self.turn.wait(self.long_work(name))
+        self.pass_turn()
+        self.turn.add(x)
+        self.assertEqual(self.pass_turn(), ["x", "b"])
+
+    def test_what_is_written_is_urgent_but_for_those_who_wait(self) -> None:
+        urgencies = []
+        self.turn.wait(lambda: urgencies.append(self.turn.urgency))
+        self.pass_turn()
+        self.assertEqual([*urgencies, self.turn.urgency], [Urgency.ROUND, Urgency.TURN])
+
+    def test_after_a_turn_with_nothing_to_join_short_reads_send_by_themselves(self) -> None:
+        x, joining = self.writer("x"), self.writer("j", joins=True)
+        self.assertEqual(self.read(x), [])
+        self.assertEqual(self.pass_turn(), ["x"])
+        self.assertEqual(self.read(x), ["x"])
+        self.assertEqual(self.clock.calls, [])
+        # Now and then one is left to its turn, which sees whether there is something to join.
+        for _ in range(100):
+            if not self.read(joining):
+                break
+        else:
+            self.fail("no turn was ever waited for")
+        self.assertEqual(self.pass_turn(), ["j"])
+        for _ in range(3):
+            self.assertEqual(self.read(joining), [])
+            self.assertEqual(self.pass_turn(), ["j"])
+
+    def test_what_is_written_outside_of_a_read_is_left_to_the_turn(self) -> None:
+        x = self.writer("x")
+        self.read(x)
+        self.pass_turn()
+        self.turn.add(x)
+        self.assertEqual(self.read(x), [])
+        self.assertEqual(self.pass_turn(), ["x", "x"])
+
+    def test_who_can_not_send_keeps_nobody_from_it(self) -> None:
+        class Broken(Writer):
+            def send(self) -> bool:
+                raise ZeroDivisionError
+
+        self.turn.wait(self.long_work("a", Broken(self.log, ""), self.writer("x")))
+        self.turn.add(Broken(self.log, ""))
+        self.turn.add(self.writer("y"))
+        self.assertEqual([self.pass_turn() for _ in range(2)], [["y", "a"], ["x"]])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+
+class OutboxInTurnTests(SynchronousTestCase):
+    """Of what is written in a round nothing is sent before, unless a line wants to be."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        self.bob = self.world.join(b"bob")
+        session = self.world.factory.registry.find(b"bob")
+        self.outbox: Outbox = session.outbox  # type: ignore[union-attr]
+
+    def test_a_line_takes_along_what_waits_for_the_round(self) -> None:
+        turn = self.world.factory.turn
+        turn.urgency = Urgency.ROUND
+        self.outbox.write(b"of a round\n")
+        turn.urgency = Urgency.TURN
+        self.outbox.write(b"of a turn\n")
+        turn._send_written()
+        self.world.turn()
+        self.assertEqual(bytes(self.bob.raw()), b"of a round\nof a turn\n")
+
+    def test_one_without_it_waits(self) -> None:
+        turn = self.world.factory.turn
+        turn.urgency = Urgency.ROUND
+        self.outbox.write(b"of a round\n")
+        turn.urgency = Urgency.TURN
+        self.assertFalse(turn._send_written())
+        self.assertEqual(self.outbox.unsent_bytes, 11)
+        self.world.settle()
+        self.assertEqual(bytes(self.bob.raw()), b"of a round\n")
+
+
+class WaitingTests(SynchronousTestCase):
+    """A client that sends much, and one that sends a line."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        self.bob = self.world.join(b"bob")
+        self.alice = self.world.join(b"alice")
+
+    def flood(self, size: int) -> Client:
+        sender = self.world.join(b"sender%d" % size)
+        lines = b"%bob%x\n" * (size // 7) + b"%bob%" + b"y" * (size % 7) + b"\n"
+        sender.transport.protocol.dataReceived(lines)
+        return sender
+
+    def test_a_long_read_waits_and_is_read_no_further_until_it_is_served(self) -> None:
+        sender = self.flood(WAITING_READ_BYTES)
+        self.assertFalse(sender.transport.reading)
+        self.assertEqual(self.bob.raw(), b"")
+        self.world.settle()
+        self.assertTrue(sender.transport.reading)
+        self.assertEqual(self.bob.raw().count(b"\n"), WAITING_READ_BYTES // 7 + 1)
+
+    def test_a_short_one_does_not(self) -> None:
+        sender = self.flood(1000)
+        self.assertTrue(sender.transport.reading)
+
+    def test_a_line_of_another_goes_first(self) -> None:
+        self.flood(WAITING_READ_BYTES)
+        self.alice.transport.protocol.dataReceived(b"%bob%before\n")
+        self.world.settle()
+        self.assertTrue(self.bob.raw().startswith(b"%alice%before\n"))
+
+    def test_who_leaves_while_it_waits_is_forgotten(self) -> None:
+        self.flood(WAITING_READ_BYTES).transport.lose(ConnectionLost())
+        self.world.settle()
+        self.assertEqual(self.bob.raw(), b"")
+
+    def test_who_is_held_while_it_waits_is_served_when_it_is_released(self) -> None:
+        sender = self.flood(WAITING_READ_BYTES)
+        session = sender.transport.protocol.session
+        session.gate.hold("a test")
+        self.world.settle()
+        self.assertEqual(self.bob.raw(), b"")
+        session.gate.release("a test")
+        self.world.settle()
+        self.assertNotEqual(self.bob.raw(), b"")
+
+
+class ReadSizeTests(SynchronousTestCase):
+    """How much a read asks for."""
+
+    def test_after_a_full_one_more(self) -> None:
+        transport = FileDescriptor(MemoryReactor())
+        for last_read_bytes, expected in [
+            (1, READ_BYTES),
+            (READ_BYTES - 1, READ_BYTES),
+            (READ_BYTES, MAX_READ_BYTES),
+            (READ_BYTES + 1, MAX_READ_BYTES),
+            (MAX_READ_BYTES, MAX_READ_BYTES),
+            (5, READ_BYTES),
+            (READ_BYTES, MAX_READ_BYTES),
+            (0, READ_BYTES),
+        ]:
+            set_read_size(transport, last_read_bytes)
+            self.assertEqual(transport.bufferSize, expected)
+
+    def test_another_transport_is_left_alone(self) -> None:
+        transport = object()
+        set_read_size(transport, READ_BYTES)
