@@ -176,6 +176,8 @@ class _Traffic:
         }
         self.kept = {number: bytearray() for number in self.receivers} if keep else {}
         self._repeats = plan.repeats
+        self._offsets = dict.fromkeys(self.senders, 0)
+        self._pinged: set[int] = set()  # senders that owe an answer
         self._views = {
             sender.fileno(): memoryview(data)
             for sender, data in zip(senders, plan.buffers, strict=True)
@@ -191,7 +193,7 @@ class _Traffic:
         poll, buffer, due, kept = self.poller.poll, self.buffer, self.due, self.kept
         receive = {number: end.recv_into for number, end in self.receivers.items()}
         unfinished = sum(1 for left in due.values() if left > 0)
-        offsets = dict.fromkeys(self.senders, 0)
+        offsets, pinged = self._offsets, self._pinged
         repeats_left = dict.fromkeys(self.senders, self._repeats)
         began_s = moved_s = time.perf_counter()
         while unfinished:
@@ -223,6 +225,8 @@ class _Traffic:
                     offset += self.senders[number].send(view[offset : offset + _PIECE_BYTES])
                     if offset == len(view):
                         offset = 0
+                        if number in pinged:
+                            self._answer_ping(number)
                         repeats_left[number] -= 1
                         if not repeats_left[number]:
                             self.poller.modify(number, select.EPOLLIN)
@@ -253,4 +257,16 @@ class _Traffic:
         data = self.senders[number].recv(_PIECE_BYTES)
         if not data or data != self.dialect.ping:
             raise BrokenTrafficError(f"a sender was told {data[:200]!r}")
-        self.senders[number].send(self.dialect.pong)
+        # Within a message an answer would be part of it.
+        if self._offsets[number]:
+            self._pinged.add(number)
+        else:
+            self._answer_ping(number)
+
+    def _answer_ping(self, number: int) -> None:
+        try:
+            self.senders[number].send(self.dialect.pong)
+        except BlockingIOError:
+            self._pinged.add(number)  # between two later messages, then
+        else:
+            self._pinged.discard(number)
