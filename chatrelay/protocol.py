@@ -43,7 +43,6 @@ STOP_LINGER_S = 0.3
 
 # Who sends so much at once waits for its turn; 16 KiB take a tenth of a millisecond.
 WAITING_READ_BYTES = 16 * 1024
-UNIX_SOCKET = "a Unix socket"
 
 _log = Logger(namespace="chatrelay")
 
@@ -84,8 +83,8 @@ class RelayProtocol(LineReceiver):
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
         transport: Any = self.transport
-        peer = _peer(transport.getPeer())
-        if not self._admit(peer, exempt=_is_local(peer)):
+        peer, is_local = _peer(transport.getPeer())
+        if not self._admit(peer, exempt=is_local):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
         self.session = Session(self.relay, self, self._outbox, peer)
@@ -253,7 +252,7 @@ class RelayProtocol(LineReceiver):
             return True
         transport: Any = self.transport
         try:
-            peer = _peer(transport.getPeer())
+            peer, _ = _peer(transport.getPeer())
         except ValueError:
             session.close_unanswered()
             return False
@@ -330,12 +329,10 @@ class RelayProtocol(LineReceiver):
         self._timeout = self._clock.callLater(STOP_LINGER_S, transport.loseConnection)
 
 
-def _peer(address: IAddress | None) -> Peer:
+def _peer(address: IAddress | None) -> tuple[Peer, bool]:
+    """Tell where a connection comes from, and whether that is this machine."""
     if isinstance(address, IPv4Address | IPv6Address):
         host = ipaddress.ip_address(address.host.partition("%")[0])
-        return Peer(str(getattr(host, "ipv4_mapped", None) or host), address.port)
-    return Peer(UNIX_SOCKET, 0)
-
-
-def _is_local(peer: Peer) -> bool:
-    return peer.host == UNIX_SOCKET or ipaddress.ip_address(peer.host).is_loopback
+        host = getattr(host, "ipv4_mapped", None) or host
+        return Peer(str(host), address.port), host.is_loopback
+    return Peer("a Unix socket", 0), True
