@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatrelay import process
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
@@ -36,11 +36,6 @@ _log = Logger(namespace="chatrelay")
 
 # Files of the process that are no connections: its own, the log, the reactor's.
 _OTHER_FILES = 64
-
-
-# Net allocations of containers between two looks of the garbage collector.  Every read makes a
-# thousand that are gone with the next one; Python's 700 cost 8 % of (b) in docs/performance.rst.
-_COLLECTOR_THRESHOLDS = (50_000, 20, 20)
 
 
 class StartError(SystemExit, Exception):
@@ -113,7 +108,6 @@ class RelayService(Service):
             self.privilegedStartService()
         super().startService()
         self._raise_file_limit()
-        _calm_collector()
         for participant in self._bots:
             participant.start()
 
@@ -183,6 +177,7 @@ def makeService(options: Options) -> RelayService:
     except ChatrelayError as error:
         raise SystemExit(f"chatrelay: {error}") from None
     reactor.callWhenRunning(_stop_on_signals, reactor)
+    reactor.callWhenRunning(process.prepare)
     return service
 
 
@@ -202,10 +197,3 @@ def _bot_console(relay: Relay) -> Callable[[Recipient, Recipient, bytes], None]:
         relay.console.bot_received(bot.name.shown, sender.name.shown, text)
 
     return heard
-
-
-def _calm_collector() -> None:
-    # What is there now stays: no collection has to walk through it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
