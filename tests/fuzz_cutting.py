@@ -1,0 +1,166 @@
+"""
+A fuzzer for the loops of the quick path: on any bytes the pure and the compiled agree.
+
+It is no test, runs until it is told to stop, and is guided by which code it has reached::
+
+    pip install atheris
+    python tests/fuzz_cutting.py -max_total_time=60
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+try:
+    atheris: Any = import_module("atheris")
+except ImportError:
+    sys.exit("tests/fuzz_cutting.py: the package atheris is missing: pip install atheris")
+
+# What guides it is seen only in what is imported here.
+with atheris.instrument_imports(include=["chatrelay"]):
+    from chatrelay import cutting, lines
+    from chatrelay.cutting import Cut
+    from chatrelay.wire import MAX_TAGS_BYTES, is_clean
+
+try:
+    compiled = import_module("chatrelay._cutting")
+except ImportError:
+    sys.exit("tests/fuzz_cutting.py: chatrelay._cutting is not built: pip install -e . with gcc")
+
+PREFIX = b"%me%"
+# Short names are found soon; two writings of one name lead to one recipient.
+NAMES = [(b"a", "a"), (b"A", "a"), (b"b", "b"), ("ж".encode(), "ж"), (b"x" * 32, "x")]
+LINE_LENGTHS = [*range(1, 61), 200, 4095, 4096, 8192]
+# What a byte that is no control character stands for, so that few make a block that goes deep.
+PARTS = [
+    *(b"%", b"\n%", b"a", b"A", b"b", "ж".encode(), b"x" * 32, b"c", b",", b"@", b" ", b"/who\n"),
+    *(b"%a%", b"%b%", "%ж%".encode(), b"%a%x\n", b"%A%x\n", b"%b%y\n", "%ж%ö\n".encode()),
+    *(b"%a%1 %\n", b"%a%\n", b"%a\n", b"%c%x\n", b"%%x\n", b"%a%x\n" * 20, b"%b%x\n" * 5),
+    *(b"\x7f", b"\x80", b"\xff", b"\xc2\x85", "\u2028".encode(), "\u2029".encode()),
+    *(b"z" * 55, b"z" * 4096, b"%b%" + b"y" * 5000, b"%" + b"x" * 32 + b"%x\n"),
+]
+
+
+def check(data: bytes) -> None:
+    """
+    Fail unless all that is said of the quick path holds for a block made of `data`.
+
+    :param data: how long a line may be, who is here, and the block: as it is, or in parts.
+    """
+    if len(data) < 2:
+        return
+    max_line_bytes = LINE_LENGTHS[data[0] % len(LINE_LENGTHS)]
+    choice = data[1]
+    routes = {name: to for bit, (name, to) in enumerate(NAMES) if not choice >> bit & 1}
+    block = data[2:]
+    if choice & 0x80:
+        block = b"".join(
+            PARTS[code % len(PARTS)] if code >= 0x20 else bytes([code]) for code in block
+        )
+    # What is no lines has no result to compare; it must not be read beyond its end.
+    compiled.cut_whole(block, max_line_bytes, block[:choice], routes)
+    compiled.find_stretch(block, min(data[0], len(block)), max_line_bytes)
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    check_stretches(block, max_line_bytes)
+    check_whole(block, max_line_bytes, routes)
+    left = [serve(block, max_line_bytes, routes, by) for by in (cutting, compiled)]
+    assert left[0] == left[1], left
+
+
+def check_stretches(block: bytes, max_line_bytes: int) -> None:
+    """Both find the same stretch from every line on; of many lines, the first and the last."""
+    starts = [match.start() for match in re.finditer(rb"^%", block, re.MULTILINE)]
+    for start in {*starts[:8], *starts[-8:]}:
+        results = [by.find_stretch(block, start, max_line_bytes) for by in (cutting, compiled)]
+        assert results[0] == results[1], (start, results)
+
+
+def check_whole(block: bytes, max_line_bytes: int, routes: dict[bytes, str]) -> None:
+    """Both cut a whole block into the same, which is what it should be."""
+    expected = None
+    messages = plain_messages(block.split(b"\n")[:-1], max_line_bytes, routes)
+    if messages is not None:
+        names = {name for name, _ in messages}
+        # Under two writings of its name a recipient's lines would lose their order.
+        if len(names) == len({routes[name] for name in names}):
+            expected = grouped(messages, routes)
+    cut = compiled.cut_whole(block, max_line_bytes, PREFIX, routes)
+    assert cut == expected, (cut, expected)
+    pure_cut = cutting.cut_whole(block, max_line_bytes, PREFIX, routes)
+    # The pure one leaves texts with "%" to be cut line by line.
+    if pure_cut is not None or block.count(b"%") == 2 * block.count(b"\n"):
+        assert pure_cut == cut, (pure_cut, cut)
+
+
+def plain_messages(
+    written: list[bytes], max_line_bytes: int, routes: dict[bytes, str]
+) -> list[tuple[bytes, bytes]] | None:
+    """The name and the text in each line; ``None`` if one is no plain message."""
+    messages = []
+    for line in written:
+        match = re.fullmatch(rb"%([^%]*)%(.+)", line, re.DOTALL)
+        if match is None or match[1] not in routes:
+            return None
+        if len(line) > max_line_bytes or not is_clean(line):
+            return None
+        messages.append((match[1], match[2]))
+    return messages
+
+
+def grouped(messages: list[tuple[bytes, bytes]], routes: dict[bytes, str]) -> Cut[str]:
+    """What each recipient is written, in the order of their first lines."""
+    texts_of: dict[str, list[bytes]] = {}
+    for name, text in messages:
+        texts_of.setdefault(routes[name], []).append(text)
+    return [
+        (recipient, b"".join(PREFIX + text + b"\n" for text in texts), len(texts))
+        for recipient, texts in texts_of.items()
+    ]
+
+
+def serve(
+    block: bytes, max_line_bytes: int, routes: dict[bytes, str], by: ModuleType
+) -> list[bytes]:
+    """
+    Fail unless every line is served once and in order: cut if it is plain, or taken.
+
+    :returns: the lines that were taken.
+    """
+    vars(lines).update(cut_whole=by.cut_whole, find_stretch=by.find_stretch)
+    written = block.split(b"\n")[:-1]
+    taken: list[bytes] = []
+    at = 0
+    part = lines.Block(block, max_line_bytes)
+    while not part.is_empty:
+        cut = part.cut(PREFIX, routes)
+        if cut:
+            count = sum(size for _, _, size in cut)
+            assert 0 < count <= len(written) - at, cut
+            messages = plain_messages(written[at : at + count], max_line_bytes, routes)
+            assert messages is not None, cut
+            assert cut == grouped(messages, routes), (cut, messages)
+            at += count
+            continue
+        line = part.take_line()
+        if isinstance(line, lines.Overlong):
+            assert len(written[at]) > max_line_bytes, line
+            assert written[at].startswith(line.head), line
+            assert written[at].endswith(line.end), line
+            assert len(line.head) == min(len(written[at]), MAX_TAGS_BYTES + 1), line
+        else:
+            assert len(line) <= max_line_bytes, line
+            assert line == written[at], line
+        taken.append(written[at])
+        at += 1
+    assert at == len(written), at
+    return taken
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()
