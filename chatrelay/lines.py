@@ -79,9 +79,10 @@ class Block:
                 return []
             self._position = end
             stretch = self._lines[start:end]
-            cut = cut_whole(stretch, self._max_line_bytes, prefix, routes) if start else None
-            if cut is not None:
-                return cut
+            if len(stretch) < len(self._lines):
+                cut = cut_whole(stretch, self._max_line_bytes, prefix, routes)
+                if cut is not None:
+                    return cut
             self._run = Run(stretch)
         some = self._run.cut(prefix, routes)
         if self._run.is_empty:
