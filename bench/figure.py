@@ -19,6 +19,7 @@ _LOGARITHMIC = 30
 _IN_TURN = ("a", "b", "c", "d", "e")
 
 mpl.rcParams["svg.hashsalt"] = "chatrelay"  # the same figures give the same file
+mpl.rcParams["svg.fonttype"] = "none"  # letters instead of their outlines, a fifth of the size
 
 
 def draw(results: Results, path: Path) -> None:
