@@ -107,6 +107,9 @@ class Outbox(Backlog):
             self._join_writes()
         if self._due is not self._turn.urgency and not self._handed_bytes:
             self._become_due()
+        elif self.unsent_bytes > PIECE_BYTES and self._due is Urgency.ROUND:
+            # More than a piece gains nothing by being joined, and would seem not to be read.
+            self._become_due(Urgency.TURN)
 
     def send(self) -> bool:
         """
@@ -195,11 +198,11 @@ class Outbox(Backlog):
             self._become_due()
         self._has_sent()
 
-    def _become_due(self) -> None:
-        urgency = self._turn.urgency
+    def _become_due(self, urgency: Urgency | None = None) -> None:
+        urgency = urgency or self._turn.urgency
         if self._due < urgency:
             self._due = urgency
-            self._turn.add(self)
+            self._turn.add(self, urgency)
 
     def _has_sent(self) -> None:
         if self.is_over:

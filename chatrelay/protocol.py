@@ -57,11 +57,14 @@ class RelayProtocol(LineReceiver):
     not do is look for lines one by one: `dataReceived` cuts a whole read at once, which
     for short lines takes a tenth of the time.
 
-    :ivar session: the client's conversation; ``None`` for a connection that was refused.
+    :ivar session: the client's conversation; ``None`` for a connection that was refused or is
+        gone.
+    :ivar is_waiting: whether it waits for its turn, and is not read.
     """
 
     factory: RelayFactory
     session: Session | None = None
+    _wrapped_address: IAddress | None = None
 
     def __init__(self, relay: Relay, clock: IReactorTime) -> None:
         """
@@ -75,7 +78,7 @@ class RelayProtocol(LineReceiver):
         self._lines = LineBuffer(relay.limits.max_line_bytes)
         self._ended = False
         self._has_ended_writing = False
-        self._is_waiting = False
+        self.is_waiting = False
         self._timeout: IDelayedCall | None = None
         self._counted_host: str | None = None
         self._outbox: Outbox | None = None
@@ -83,7 +86,10 @@ class RelayProtocol(LineReceiver):
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
         transport: Any = self.transport
-        peer, is_local = _peer(transport.getPeer())
+        address = transport.getPeer()
+        if not isinstance(transport, FileDescriptor):
+            self._wrapped_address = address
+        peer, is_local = _peer(address)
         if not self._admit(peer, exempt=is_local):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
@@ -105,8 +111,10 @@ class RelayProtocol(LineReceiver):
         elif not self.paused:
             turn = self.factory.turn
             turn.begin_read()
-            self._work(session)
-            turn.end_read()
+            try:
+                self._work(session)
+            finally:
+                turn.end_read()
 
     def lineReceived(self, line: bytes) -> None:
         """Serve one line that is not part of a run."""
@@ -135,10 +143,17 @@ class RelayProtocol(LineReceiver):
             admission.disconnected(self._counted_host)
         try:
             if self.session is not None:
+                if self.is_waiting and not self.session.gate.held:
+                    # It was read before the connection was lost, and waited only for its turn.
+                    self.paused = False
+                    self.session.turn_begins(0)
+                    self._work(self.session)
                 self.session.connection_lost("the connection was closed")
                 self._lines.clear()
         finally:
             self.factory.connection_gone(self)
+            # They know this protocol too: left in a ring they would wait for the collector.
+            self.session = self._outbox = None
 
     # What the session asks for.
 
@@ -157,8 +172,8 @@ class RelayProtocol(LineReceiver):
 
     def wait_for_turn(self) -> None:
         """Take nothing more from the peer in this turn."""
-        if not self._is_waiting:
-            self._is_waiting = True
+        if not self.is_waiting:
+            self.is_waiting = True
             self.pauseProducing()
             self.factory.turn.wait(self._take_turn)
 
@@ -227,7 +242,7 @@ class RelayProtocol(LineReceiver):
         session.overlong_received(part)
 
     def _take_turn(self) -> None:
-        self._is_waiting = False
+        self.is_waiting = False
         session = self.session
         if session is not None and session.state is not State.CLOSED and not session.gate.held:
             self.paused = False
@@ -251,13 +266,14 @@ class RelayProtocol(LineReceiver):
         if isinstance(self.transport, FileDescriptor):
             return True
         transport: Any = self.transport
+        address = transport.getPeer()
+        if address == self._wrapped_address:
+            return True
         try:
-            peer, _ = _peer(transport.getPeer())
+            peer, _ = _peer(address)
         except ValueError:
             session.close_unanswered()
             return False
-        if peer == session.peer:
-            return True
         if self._counted_host is not None:
             self.relay.admission.disconnected(self._counted_host)
             self._counted_host = None

@@ -41,7 +41,13 @@ _LINES_BETWEEN_CHECKS = 256
 
 
 class Connection(Readable, Protocol):
-    """What a session asks of the door that its client came through."""
+    """
+    What a session asks of the door that its client came through.
+
+    :ivar is_waiting: whether it waits for its turn, and is not read.
+    """
+
+    is_waiting: bool
 
     def named(self) -> None:
         """The client has a name; nothing more has to time out."""
@@ -140,7 +146,10 @@ class Session(Receiver):
 
     def line_received(self, line: bytes) -> None:
         """Serve one line, without its end, that the quick path does not."""
-        if not line or self.state is State.CLOSED:
+        if self.state is State.CLOSED:
+            return
+        if not line:
+            self._check_share()
             return
         if self.state is State.UNNAMED and wire.is_other_protocol(line):
             self.close_unanswered()
@@ -313,7 +322,8 @@ class Session(Receiver):
         if self._silence is None:
             return
         limits = self.relay.limits
-        due = self._silence.tick(self.heard_s, elapsed_s, limits, held=self.gate.held)
+        is_held = self.gate.held or self.connection.is_waiting
+        due = self._silence.tick(self.heard_s, elapsed_s, limits, held=is_held)
         if due is Due.PING:
             self.answer(b"!ping " + self.relay.next_id(), b"")
         elif due is Due.CLOSE:

@@ -25,6 +25,9 @@ from twisted.logger import Logger
 # Time for those who wait, in each turn; one of them always has his.  With 3 ms a line of
 # somebody else took six times as long, and nothing was faster.
 _SHARE_S = 0.0003
+# If that is more: so much of the time that the turn took before.  Where short reads take whole
+# milliseconds of each, those who wait would starve, and who they write to seem slow.
+_SHARE = 0.5
 # So many short reads send by themselves for each turn that had nothing to join: the call at
 # the end of a turn takes 6 of the 90 microseconds in which a line is relayed.
 _READS_PER_QUIET_TURN = 8
@@ -64,6 +67,7 @@ class Turn:
         """
         self.urgency = Urgency.TURN
         self._clock = clock
+        self._scheduled_s = 0.0
         self._is_scheduled = False
         self._is_reading = False
         self._quiet_reads = 0  # so many may send by themselves
@@ -72,9 +76,9 @@ class Turn:
         self._waiting: deque[Callable[[], None]] = deque()
         self._left_in_round = 0
 
-    def add(self, sender: Sender) -> None:
-        """Have `sender` send when its turn or its round ends, as `urgency` has it."""
-        if self.urgency is Urgency.TURN:
+    def add(self, sender: Sender, urgency: Urgency) -> None:
+        """Have `sender` send when its turn or its round ends."""
+        if urgency is Urgency.TURN:
             self._written.append(sender)
             if self._is_reading and self._quiet_reads:
                 return  # `end_read` sends it.
@@ -105,6 +109,7 @@ class Turn:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
+            self._scheduled_s = self._clock.seconds()
             self._clock.callLater(0, self._end)
 
     def _end(self) -> None:
@@ -112,13 +117,14 @@ class Turn:
         if self._written:
             self._quiet_reads = 0 if self._send_written() else _READS_PER_QUIET_TURN
         if self._waiting or self._written_in_round:
+            now_s = self._clock.seconds()
             self.urgency = Urgency.ROUND
             try:
-                self._go_round(self._clock.seconds() + _SHARE_S)
+                self._go_round(now_s + max(_SHARE_S, _SHARE * (now_s - self._scheduled_s)))
             finally:
                 self.urgency = Urgency.TURN
-            if self._waiting or self._written_in_round:
-                self._schedule()
+                if self._waiting or self._written_in_round:
+                    self._schedule()
 
     def _go_round(self, ends_s: float) -> None:
         if not self._left_in_round and not self._written_in_round:

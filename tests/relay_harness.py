@@ -248,7 +248,14 @@ class World:
         claims: Any = None,
         verbose: bool = False,
         seconds: Callable[[], float] | None = None,
+        work_s: float = 0.0,
     ) -> None:
+        """
+        Start a relay.
+
+        :param work_s: what it takes to serve one client that has waited for its turn; with
+            more than nothing a round takes several turns.
+        """
         self.clock = Clock()
         self.relay = Relay(
             limits,
@@ -260,6 +267,8 @@ class World:
         )
         self.factory = RelayFactory(self.clock, self.relay)
         self.factory.doStart()
+        if work_s:
+            self._take_time(work_s)
         self.clients: list[Client] = []
         self._port = 40_000
 
@@ -281,6 +290,18 @@ class World:
         client.send(name + eol)
         assert b"!welcome" in client.raw(), name
         return client
+
+    def _take_time(self, work_s: float) -> None:
+        wait = self.factory.turn.wait
+
+        def wait_and_work(serve: Callable[[], None]) -> None:
+            def work() -> None:
+                serve()
+                self.clock.rightNow += work_s
+
+            wait(work)
+
+        self.factory.turn.wait = wait_and_work  # type: ignore[method-assign]
 
     def turn(self) -> bool:
         """One turn of the reactor; whether anything happened."""

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay import protocol
 from chatrelay.limits import Limits
 from chatrelay.names import parse_name
 from chatrelay.session import State
@@ -23,6 +24,7 @@ from tests.relay_harness import Client, World, what_is_left
 
 NAMES = st.sampled_from([b"a", b"A", b"b", b"B", b"c", b"server", "ж".encode(), "Ж".encode()])
 MESSAGE = re.compile(rb"%[^%]+%(\d+)-(\d+)x*")
+SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
 LIMITS = Limits(
     high_water_bytes=400,
     low_water_bytes=200,
@@ -36,9 +38,11 @@ LIMITS = Limits(
 class Clients(RuleBasedStateMachine):
     """The relay against a few people with nothing better to do."""
 
+    work_s = 0.0
+
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(LIMITS)
+        self.world = World(LIMITS, work_s=self.work_s)
         self.clients: list[Client] = []
         self.last_sent = 0
         self.asked: dict[Client, list[bytes]] = defaultdict(list)
@@ -199,10 +203,21 @@ class Clients(RuleBasedStateMachine):
         assert what_is_left(self.world) == {}
 
 
+class WaitingClients(Clients):
+    """The same, each of whose reads waits for its turn, in rounds of several turns."""
+
+    work_s = 0.001
+
+
 class AnyOrder(SynchronousTestCase):
     """The same under both runners: trial does not find a machine's own test case."""
 
     def test_clients_in_any_order(self) -> None:
+        run_state_machine_as_test(Clients, settings=SETTINGS)
+
+    def test_when_all_wait_for_their_turns(self) -> None:
+        self.patch(protocol, "WAITING_READ_BYTES", 1)
         run_state_machine_as_test(
-            Clients, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+            WaitingClients,
+            settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 from collections.abc import Callable
 
 from twisted.internet.abstract import FileDescriptor
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.outbox import Outbox
 from chatrelay.protocol import WAITING_READ_BYTES
+from chatrelay.session import Session
 from chatrelay.sockets import MAX_READ_BYTES, READ_BYTES, set_read_size
 from chatrelay.turn import Turn, Urgency
 from tests.relay_harness import Client, World
@@ -56,7 +59,7 @@ class TurnTests(SynchronousTestCase):
             self.log.append(name)
             self.clock.rightNow += LONG_S
             for writer in written:
-                self.turn.add(writer)
+                self.turn.add(writer, self.turn.urgency)
 
         return serve
 
@@ -65,13 +68,13 @@ class TurnTests(SynchronousTestCase):
         self.log.clear()
         self.turn.begin_read()
         for writer in written:
-            self.turn.add(writer)
+            self.turn.add(writer, self.turn.urgency)
         self.turn.end_read()
         return list(self.log)
 
     def test_what_is_written_is_sent_when_the_turn_ends(self) -> None:
         for name in "ab":
-            self.turn.add(self.writer(name))
+            self.turn.add(self.writer(name), Urgency.TURN)
         self.assertEqual(self.pass_turn(), ["a", "b"])
         self.assertEqual(self.pass_turn(), [])
 
@@ -96,7 +99,7 @@ class TurnTests(SynchronousTestCase):
 
         def serve() -> None:
             self.log.append("a")
-            self.turn.add(x)
+            self.turn.add(x, Urgency.ROUND)
             self.turn.wait(self.long_work("a again"))
             self.clock.rightNow += LONG_S
 
@@ -109,7 +112,7 @@ class TurnTests(SynchronousTestCase):
         for name in "abc":
             self.turn.wait(self.long_work(name))
         self.pass_turn()
-        self.turn.add(x)
+        self.turn.add(x, Urgency.TURN)
         self.assertEqual(self.pass_turn(), ["x", "b"])
 
     def test_what_is_written_is_urgent_but_for_those_who_wait(self) -> None:
@@ -139,7 +142,7 @@ class TurnTests(SynchronousTestCase):
         x = self.writer("x")
         self.read(x)
         self.pass_turn()
-        self.turn.add(x)
+        self.turn.add(x, Urgency.TURN)
         self.assertEqual(self.read(x), [])
         self.assertEqual(self.pass_turn(), ["x", "x"])
 
@@ -149,10 +152,19 @@ class TurnTests(SynchronousTestCase):
                 raise ZeroDivisionError
 
         self.turn.wait(self.long_work("a", Broken(self.log, ""), self.writer("x")))
-        self.turn.add(Broken(self.log, ""))
-        self.turn.add(self.writer("y"))
+        self.turn.add(Broken(self.log, ""), Urgency.TURN)
+        self.turn.add(self.writer("y"), Urgency.TURN)
         self.assertEqual([self.pass_turn() for _ in range(2)], [["y", "a"], ["x"]])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_who_waits_behind_one_that_fails_is_served(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.turn.wait(fail)
+        self.turn.wait(self.long_work("b"))
+        self.assertRaises(ZeroDivisionError, self.pass_turn)
+        self.assertEqual([self.pass_turn(), self.turn.urgency], [["b"], Urgency.TURN])
 
 
 class OutboxInTurnTests(SynchronousTestCase):
@@ -217,20 +229,77 @@ class WaitingTests(SynchronousTestCase):
         self.world.settle()
         self.assertTrue(self.bob.raw().startswith(b"%alice%before\n"))
 
-    def test_who_leaves_while_it_waits_is_forgotten(self) -> None:
+    def test_what_was_read_is_served_though_its_client_is_gone_before_its_turn(self) -> None:
         self.flood(WAITING_READ_BYTES).transport.lose(ConnectionLost())
+        self.world.settle()
+        self.assertEqual(self.bob.raw().count(b"\n"), WAITING_READ_BYTES // 7 + 1)
+
+    def test_but_not_of_one_that_is_held(self) -> None:
+        sender = self.flood(WAITING_READ_BYTES)
+        sender.transport.protocol.session.gate.hold("a test")
+        sender.transport.lose(ConnectionLost())
         self.world.settle()
         self.assertEqual(self.bob.raw(), b"")
 
-    def test_who_is_held_while_it_waits_is_served_when_it_is_released(self) -> None:
+    def test_a_connection_that_is_gone_leaves_nothing_to_the_collector(self) -> None:
         sender = self.flood(WAITING_READ_BYTES)
-        session = sender.transport.protocol.session
-        session.gate.hold("a test")
         self.world.settle()
-        self.assertEqual(self.bob.raw(), b"")
-        session.gate.release("a test")
-        self.world.settle()
-        self.assertNotEqual(self.bob.raw(), b"")
+        transport = sender.transport
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            transport.lose(ConnectionLost())
+            self.world.settle()
+            # As Twisted's transports do.
+            transport.protocol = None
+            del sender
+            kept = [
+                one
+                for one in gc.get_objects()
+                if isinstance(one, Session) and one.relay is self.world.relay
+            ]
+            self.assertEqual(len(kept), len(self.world.relay.sessions))
+        finally:
+            if collects:
+                gc.enable()
+
+
+class ShareTests(SynchronousTestCase):
+    """Work off the quick path, with a clock that goes on with each look at it."""
+
+    def test_empty_lines_use_up_a_share_too(self) -> None:
+        ticks = itertools.count()
+        world = World(seconds=lambda: next(ticks) / 1000)
+        sender = world.join(b"sender")
+        sender.transport.pauses = 0
+        sender.transport.protocol.dataReceived(b"\n" * 1000)
+        self.assertEqual(sender.transport.pauses, 1)
+        world.settle()
+        self.assertGreater(sender.transport.pauses, 100)
+        self.assertTrue(sender.transport.reading)
+
+
+class BusyTests(SynchronousTestCase):
+    """Many who send as fast as they can while others' lines take most of each turn."""
+
+    def test_a_recipient_that_reads_is_not_slow(self) -> None:
+        world = World(work_s=0.0005)
+        bob = world.join(b"bob")
+        senders = [world.join(b"sender%d" % number) for number in range(60)]
+        lines = (b"%bob%" + b"x" * 94 + b"\n") * 640
+        while world.clock.seconds() < 40 and bob.is_connected:
+            for sender in senders:
+                if not sender.transport.incoming:
+                    sender.write(lines)
+            world.turn()
+            while bob.transport.do_write():
+                pass
+            bob.transport.taken.clear()
+            world.clock.rightNow += 0.03
+        self.assertTrue(bob.is_connected)
+        served = [sender.transport.protocol.session.messages_in / 640 for sender in senders]
+        # At a third of the processor's time that is eleven a second.
+        self.assertGreater(min(served), 200)
 
 
 class ReadSizeTests(SynchronousTestCase):
