@@ -24,6 +24,8 @@ WORKS = {
 
 # A generator that is this busy may be what is measured.
 _BUSY_SHARE = 0.95
+# Other programs that take more of a core change what the relays get.
+_DISTURBING_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,9 @@ class Entry:
             cores = os.cpu_count() or 1
             if own.median + server.median >= _BUSY_SHARE * cores:
                 remarks.append(f"all {cores} cores busy")
+        others = self.spread("others_share")
+        if others is not None and others.most >= _DISTURBING_SHARE:
+            remarks.append(f"other programs took up to {others.most:.0%} of a core")
         loaded = sorted({str(found.get("loaded_error", "")) for found in self.found.values()})
         return remarks + [f"under load: {error}" for error in loaded if error]
 
