@@ -145,6 +145,8 @@ def play(
     dave = world.join(b"Dave", caps=b"id time")
     me = world.connect()
     clients = [bob, anna, dave, me]
+    # Of a connection that is gone the protocol has none any more.
+    sessions = [client.session for client in clients]
     quick = Session.run_received
     with mock.patch.object(Session, "run_received", (lambda *_: 0) if line_by_line else quick):
         for piece in pieces:
@@ -156,12 +158,12 @@ def play(
         connected=[client.is_connected for client in clients],
         names=[recipient.name.shown for recipient in relay.registry],
         counters=[
-            (client.session._name.shown, client.session.messages_in, client.session.messages_out)
-            for client in clients
-            if client.session._name is not None
+            (session._name.shown, session.messages_in, session.messages_out)
+            for session in sessions
+            if session._name is not None
         ],
         watches=watches(world, clients),
-        caps=[sorted(client.session.caps) for client in clients],
+        caps=[sorted(session.caps) for session in sessions],
     )
     for client in clients:
         client.end()
