@@ -27,7 +27,7 @@ from twisted.logger import Logger
 _SHARE_S = 0.0003
 # If that is more: so much of the time that the turn took before.  Where short reads take whole
 # milliseconds of each, those who wait would starve, and who they write to seem slow.
-_SHARE = 0.5
+_SHARE_OF_TURN = 0.5
 # So many short reads send by themselves for each turn that had nothing to join: the call at
 # the end of a turn takes 6 of the 90 microseconds in which a line is relayed.
 _READS_PER_QUIET_TURN = 8
@@ -120,7 +120,7 @@ class Turn:
             now_s = self._clock.seconds()
             self.urgency = Urgency.ROUND
             try:
-                self._go_round(now_s + max(_SHARE_S, _SHARE * (now_s - self._scheduled_s)))
+                self._go_round(now_s + max(_SHARE_S, _SHARE_OF_TURN * (now_s - self._scheduled_s)))
             finally:
                 self.urgency = Urgency.TURN
                 if self._waiting or self._written_in_round:
