@@ -69,9 +69,10 @@ class Admission:
 
     def check_room(self, client_count: int) -> None:
         """
-        Check that one more client may have a name.
+        Check that one more client may have a name; those whose claim is being decided have one.
 
+        :param client_count: clients that have.
         :raises TooManyClients: there are as many as there may be.
         """
-        if client_count >= self._limits.max_clients:
+        if client_count + len(self._claiming) >= self._limits.max_clients:
             raise TooManyClients()

@@ -2,41 +2,127 @@
 Who may have a name: the decision on a claim, which may take time.
 
 A relay has one `Claims`.  It does not give the name, it says whether the claimant may
-have it; `chatrelay.registry` then gives it, if it is free.
+have it; `chatrelay.registry` then gives it, if it is free or the claimant has proved that
+it is his.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from chatrelay.errors import BadSecret, Refusal
+from chatrelay.errors import BadSecret, NotAllowed, Refusal
 from chatrelay.names import Name
 
-Decided = Callable[[Refusal | None], None]
-"""What a decision is told to: with the refusal, or with ``None`` if the claim is good."""
+T = TypeVar("T")
+Decided = Callable[[T | Refusal], None]
+"""
+What a decision is told to, once, before the call that asked for it returns or later: the
+result or the refusal.  The client's connection is not read until then, and may be gone.
+"""
+Revoked = Callable[[bytes, int], None]
+"""
+Told that whoever was granted the name with this key before that revision holds it no longer.
+"""
 
 
-# Whoever writes two words is more likely to have written a first and a last name.
-_ONE_WORD = "A name has no space; nobody registered this one, so write it alone."
+class Grant(NamedTuple):
+    """
+    What a name was granted on.
+
+    :ivar is_proven: whether the name is owned and its secret, or a token, was shown.
+    :ivar revision: of the accounts that were looked at: what was revoked later is not in it.
+    """
+
+    is_proven: bool
+    revision: int
+
+
+FREE = Grant(is_proven=False, revision=0)
+"""Of a name that nobody owns, where nobody can own one."""
+
+
+class Claim(NamedTuple):
+    """
+    A name that a client wants.
+
+    :ivar secret: what it wrote after the name: a secret, a token, or anything.
+    :ivar host: the address that it comes from.
+    :ivar is_wanted: whether the client is still there.
+    """
+
+    name: Name
+    secret: bytes | None
+    host: str
+    is_wanted: Callable[[], bool]
+
+    def __repr__(self) -> str:
+        # It may end up in a traceback.
+        return f"Claim({self.name!r}, host={self.host!r})"
+
+
+class Registration(NamedTuple):
+    """
+    A secret that a client wants for the name it holds.
+
+    :ivar old_secret: the one it has, to be changed.
+    :ivar host: the address that it comes from.
+    :ivar is_wanted: whether the client is still there, and holds the name.
+    """
+
+    name: Name
+    secret: bytes
+    old_secret: bytes | None
+    host: str
+    is_wanted: Callable[[], bool]
+
+    def __repr__(self) -> str:
+        return f"Registration({self.name!r}, host={self.host!r})"
 
 
 class Claims(Protocol):
-    """Decides on claims."""
+    """Decides on claims, and keeps what they are decided by."""
 
-    def decide(self, name: Name, secret: bytes | None, decided: Decided) -> None:
-        """
-        Decide on one claim.
+    def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
+        """Decide whether a client may have a name that nobody holds without proof."""
 
-        :param secret: what the claimant wrote after the name.
-        :param decided: called once, before `decide` returns or later; the claimant's
-            connection is not read until then, and may be gone by then.
+    def register(self, registration: Registration, decided: Decided[Grant]) -> None:
+        """Make the name owned, or change its secret; earlier grants of it end."""
+
+    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:
+        """Make a token that stands for the name's secret."""
+
+    def tick(self, revoked: Revoked) -> None:
         """
+        Once a second: tell, now or later, what was revoked meanwhile.
+
+        :param revoked: called for each name whose account was made, disabled, removed or
+            given another secret.
+        """
+
+
+# Whoever writes two words is more likely to have written a first and a last name.
+ONE_WORD = "A name has no space; nobody registered this one, so write it alone."
+_NO_ACCOUNTS = "This relay keeps no accounts; names are free again when their holder leaves."
 
 
 class FreeNames:
-    """Names that nobody owns: everybody may have one, and no secret opens one."""
+    """Names that nobody can own: everybody may have one, and no secret opens one."""
 
-    def decide(self, name: Name, secret: bytes | None, decided: Decided) -> None:
+    def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
         """Decide at once."""
-        decided(BadSecret(name.shown, sentence=_ONE_WORD) if secret is not None else None)
+        if claim.secret is None:
+            decided(FREE)
+        else:
+            decided(BadSecret(claim.name.shown, sentence=ONE_WORD))
+
+    def register(self, registration: Registration, decided: Decided[Grant]) -> None:  # noqa: ARG002
+        """Refuse."""
+        decided(NotAllowed(sentence=_NO_ACCOUNTS))
+
+    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:  # noqa: ARG002
+        """Refuse."""
+        decided(NotAllowed(sentence=_NO_ACCOUNTS))
+
+    def tick(self, revoked: Revoked) -> None:
+        """Nothing is ever revoked."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import Attribute, Interface
 
 from chatrelay.names import Name
 
+if TYPE_CHECKING:
+    from chatrelay.stamps import Stamp
+
 
 class Recipient(Protocol):
     """
-    Whoever holds a name: a client's session, or a bot.
+    Whoever holds a name: a client's session, several of them, or a bot.
 
     :ivar name: the name it holds.
     :ivar connected_s: since when, in seconds since the epoch.
@@ -28,17 +31,32 @@ class Recipient(Protocol):
     def idle_s(self) -> float:
         """For how long nothing came from it, in seconds."""
 
-    def deliver(self, sender: Recipient, text: bytes) -> None:
+    def includes(self, other: Recipient) -> bool:
+        """Whether it is another one, or has it among its connections."""
+
+    def deliver(
+        self,
+        sender: Recipient,
+        text: bytes,
+        stamp: Stamp | None = None,
+        asker: Recipient | None = None,
+    ) -> None:
         """
         Hand over one message.
 
         :param sender: who wrote it, and whom an answer goes to.
         :param text: clean text, not empty, as long as a line at most.
+        :param stamp: the message's, if somebody else gets the same one.
+        :param asker: who is held if the recipient takes too little; the sender if not given.
         """
 
 
 class RunRecipient(Recipient, Protocol):
     """A recipient that takes what one sender wrote to it in one run at once."""
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it does so now."""
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
         """
@@ -47,6 +65,41 @@ class RunRecipient(Recipient, Protocol):
         :param lines: ``%SENDER%TEXT`` each, LF after each.
         :param count: how many.
         """
+
+
+class Device(RunRecipient, Protocol):
+    """
+    One connection of a name that may have several.
+
+    :ivar is_echoed: whether another one is shown what this one sends.
+    """
+
+    is_echoed: bool
+
+    @property
+    def wants_echo(self) -> bool:
+        """Whether it is to be shown what the others send."""
+
+    def new_stamp(self) -> Stamp:
+        """Make the stamp of one message."""
+
+    def deliver_copy(
+        self, sender: Recipient, text: bytes, stamp: Stamp, asker: Recipient | None
+    ) -> None:
+        """Hand over what another device was handed too, with the same stamp."""
+
+    def echo(self, sender: Recipient, target: bytes, text: bytes, stamp: Stamp) -> None:
+        """
+        Show what another device sent.
+
+        :param target: whom it was sent to, as it was written.
+        """
+
+    def give_up_unproven(self) -> None:
+        """Leave, if the name was given without proof: its owner is here."""
+
+    def revoke(self, revision: int) -> None:
+        """Leave, if the name was granted on what was revoked with `revision`."""
 
 
 class IBot(Interface):

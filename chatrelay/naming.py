@@ -1,7 +1,6 @@
 """
-Claiming a name: the first one and another, decided at once or later.
-
-While a claim is being decided its connection is held (docs/protocol.rst, *Names*).
+Claiming a name: the first one and another, decided at once or later (docs/protocol.rst,
+*Names*).
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatrelay.errors import BadName, Refusal
-from chatrelay.flow import Reason
+from chatrelay.claims import Claim, Grant
+from chatrelay.errors import BadName
 from chatrelay.names import Name, parse_name
+from chatrelay.pending import await_decision
 from chatrelay.wire import VERSION
 
 if TYPE_CHECKING:
@@ -39,49 +39,41 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     It is answered with a welcome or a refusal, at once or when it is decided; the
     session may be closed by then.
 
-    :raises BadName, NameReserved: nobody has to be asked about this one.
+    :raises BadName, NameReserved, TooManyClients: nobody has to be asked about this one.
     """
     relay = session.relay
     name = parse_name(written)
-    relay.registry.check_not_reserved(name)
-    session.is_claiming = True
-    relay.claims.decide(name, secret, partial(_decided, session, name, ref))
-    if session.is_claiming:
-        session.gate.hold(Reason.CLAIM)
-        if not session.is_named:
-            relay.admission.set_claiming(session, True)
-
-
-def _decided(session: Session, name: Name, ref: bytes, refusal: Refusal | None) -> None:
-    if not session.is_claiming or session.is_closed:
+    relay.registry.check_not_taken_for_good(name)
+    if not session.is_named:
+        relay.admission.check_room(relay.registry.client_count)
+    elif secret is None and name.key == session.name.key:
+        # Another writing of one's own, for which nothing has to be shown again.
+        _give(session, name, ref, session.grant)
         return
-    session.is_claiming = False
+    asked = Claim(name, secret, session.peer.host, lambda: not session.is_closed)
+    await_decision(
+        session, partial(relay.claims.decide, asked), partial(_give, session, name, ref), ref
+    )
+
+
+def _give(session: Session, name: Name, ref: bytes, grant: Grant) -> None:
     relay = session.relay
-    try:
-        if refusal is not None:
-            raise refusal
-        if not session.is_named:
-            relay.admission.check_room(relay.registry.client_count)
-        relay.registry.claim(session, name, session.name if session.is_named else None)
-    except Refusal as refused:
-        relay.admission.set_claiming(session, False)
-        session.refuse(refused, ref)
+    previous = session.name if session.is_named else None
+    relay.registry.claim(session, name, previous, is_proven=grant.is_proven)
+    session.take_name(name, grant)
+    session.answer(
+        b" ".join(
+            (
+                b"!welcome",
+                name.shown,
+                b"version=%d" % VERSION,
+                b"max-line=%d" % relay.limits.max_line_bytes,
+                _GREETING,
+            )
+        ),
+        ref,
+    )
+    if previous is None:
+        relay.console.arrived(name.shown, session.peer, relay.registry.client_count)
     else:
-        previous = session.take_name(name)
-        session.answer(
-            b" ".join(
-                (
-                    b"!welcome",
-                    name.shown,
-                    b"version=%d" % VERSION,
-                    b"max-line=%d" % relay.limits.max_line_bytes,
-                    _GREETING,
-                )
-            ),
-            ref,
-        )
-        if previous is None:
-            relay.console.arrived(name.shown, session.peer, relay.registry.client_count)
-        else:
-            relay.console.renamed(name.shown, previous.shown, session.peer)
-    session.gate.release(Reason.CLAIM)
+        relay.console.renamed(name.shown, previous.shown, session.peer)

@@ -7,11 +7,11 @@ half, what comes from it.
 
 from __future__ import annotations
 
-from chatrelay import wire
 from chatrelay.flow import Backlog, Gate
 from chatrelay.interfaces import Recipient
 from chatrelay.names import Name
 from chatrelay.relay import Relay
+from chatrelay.stamps import Stamp
 
 _CRLF = b"\r\n"
 
@@ -28,6 +28,7 @@ class Receiver:
     :ivar connected_s: since when it is connected, in seconds since the epoch.
     :ivar heard_s: when something last came from it, by the clock of the relay.
     :ivar messages_out: messages delivered to it.
+    :ivar is_echoed: whether another connection of its name is shown what it sends.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Receiver:
         "eol",
         "gate",
         "heard_s",
+        "is_echoed",
         "messages_out",
         "outbox",
         "relay",
@@ -52,6 +54,7 @@ class Receiver:
         self.connected_s = relay.wall_clock()
         self.heard_s = relay.seconds()
         self.messages_out = 0
+        self.is_echoed = False
         self._name: Name | None = None
 
     @property
@@ -74,15 +77,37 @@ class Receiver:
         """For how long nothing came from it, in seconds."""
         return self.relay.seconds() - self.heard_s
 
-    def deliver(self, sender: Recipient, text: bytes) -> None:
+    def includes(self, other: Recipient) -> bool:
+        """Whether another recipient is this one."""
+        return other is self
+
+    def deliver(
+        self,
+        sender: Recipient,
+        text: bytes,
+        stamp: Stamp | None = None,
+        asker: Recipient | None = None,
+    ) -> None:
         """Write one message."""
-        line = b"%" + sender.name.shown + b"%" + text + self.eol
-        if self._is_stamped:
-            line = self._stamp() + line
-        self.outbox.write(line)
-        self.messages_out += 1
-        self._hold_if_over(sender)
+        self.deliver_copy(sender, text, stamp or self.new_stamp(), asker)
         self.relay.console.relayed(sender.name.shown, self.name.shown, text)
+
+    def deliver_copy(
+        self, sender: Recipient, text: bytes, stamp: Stamp, asker: Recipient | None
+    ) -> None:
+        """Write a message that the console has shown already."""
+        self._write_message(sender, b"", text, stamp)
+        self.messages_out += 1
+        self._hold_if_over(asker or sender)
+
+    def echo(self, sender: Recipient, target: bytes, text: bytes, stamp: Stamp) -> None:
+        """Write what another connection of the same name sent."""
+        self._write_message(sender, b"to=" + target, text, stamp)
+        self._hold_if_over(sender)
+
+    def new_stamp(self) -> Stamp:
+        """Make the stamp of one message."""
+        return Stamp(self.relay)
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
         """Write what one sender wrote to it in one run; not for a client with stamps."""
@@ -114,24 +139,29 @@ class Receiver:
         self.outbox.write(line + self.eol)
 
     @property
-    def _is_stamped(self) -> bool:
-        return b"id" in self.caps or b"time" in self.caps
+    def takes_runs(self) -> bool:
+        """Whether it is written messages as they are, without anything of their own."""
+        return b"id" not in self.caps and b"time" not in self.caps
 
-    def _stamp(self) -> bytes:
-        tags = {}
-        if b"id" in self.caps:
-            tags[b"id"] = self.relay.next_id()
-        if b"time" in self.caps:
-            tags[b"time"] = self.relay.timestamp()
-        return wire.with_tags(tags, b"")
+    @property
+    def wants_echo(self) -> bool:
+        """Whether it is to be shown what other connections of its name send."""
+        return b"echo" in self.caps
+
+    def _write_message(self, sender: Recipient, tag: bytes, text: bytes, stamp: Stamp) -> None:
+        line = b"%" + sender.name.shown + b"%" + text + self.eol
+        if tag or not self.takes_runs:
+            tags = []
+            if b"id" in self.caps:
+                tags.append(b"id=" + stamp.id)
+            if b"time" in self.caps:
+                tags.append(b"time=" + stamp.time)
+            if tag:
+                tags.append(tag)
+            line = b"@" + b";".join(tags) + b" " + line
+        self.outbox.write(line)
 
     def _hold_if_over(self, sender: Recipient | None) -> None:
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             gate = sender.gate if isinstance(sender, Receiver) else None
             self.relay.flow.over_mark(self.outbox, gate)
-
-    def renew_routes(self) -> None:
-        """Be found by the quick path, or not, by what its caps are now."""
-        self.relay.registry.drop_routes(self.name)
-        if not self._is_stamped:
-            self.relay.registry.add_routes(self)

@@ -3,7 +3,7 @@ Who is here under which name, who watches whom, and whose message goes where.
 
 The registry knows names and who holds them, not connections.  A name is found by its
 key; `Registry.routes` finds it under the exact bytes that senders write, for the quick
-path.
+path.  An owned name may have several holders; they are found as one recipient.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from chatrelay.devices import Devices
 from chatrelay.errors import NameInUse, NameReserved, TooManyWatches
-from chatrelay.interfaces import Recipient, RunRecipient
+from chatrelay.interfaces import Device, Recipient, RunRecipient
 from chatrelay.names import SERVER_NAME, Name
 
 # The writings of one name, besides its holder's, that the quick path knows: a name of n
@@ -42,30 +43,38 @@ class Registry:
         """
         Begin with nobody here.
 
-        :param reserved: names that no client may claim, besides the relay's own.
+        :param reserved: names that no client may have without proof that it owns them.
         :param max_watches: names that one watcher may watch.
         """
         self.routes: dict[bytes, RunRecipient] = {}
         self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
-        self._holders: dict[bytes, Recipient] = {}
-        self._bots: set[bytes] = set()
-        self._reserved = {SERVER_NAME, *(name.key for name in reserved)}
+        self._holders: dict[bytes, Device | Devices] = {}
+        self._bots: dict[bytes, Recipient] = {}
+        self._reserved = {name.key for name in reserved}
         self._max_watches = max_watches
         self._watchers: dict[bytes, dict[Watcher, bytes]] = {}
         self._watched: dict[Watcher, set[bytes]] = {}
+        self._client_count = 0
 
     @property
     def client_count(self) -> int:
-        """How many names are held by clients; bots do not count."""
-        return len(self._holders) - len(self._bots)
+        """How many clients hold a name; bots do not count, each connection of a name does."""
+        return self._client_count
 
     def __iter__(self) -> Iterator[Recipient]:
-        """Whoever holds a name, bots too, as of now, in the order of arrival."""
-        return iter(list(self._holders.values()))
+        """Whoever holds a name, bots first, as of now, in the order of arrival."""
+        return iter([*self._bots.values(), *self._holders.values()])
 
     def find(self, key: bytes) -> Recipient | None:
         """Who holds the name with this key."""
-        return self._holders.get(key)
+        return self._holders.get(key) or self._bots.get(key)
+
+    def devices(self, key: bytes) -> list[Device]:
+        """The connections that hold the name with this key."""
+        holder = self._holders.get(key)
+        if holder is None:
+            return []
+        return list(holder) if isinstance(holder, Devices) else [holder]
 
     def add_bot(self, bot: Recipient) -> None:
         """
@@ -73,51 +82,91 @@ class Registry:
 
         :raises NameReserved, NameInUse: the name is not free.
         """
-        self.check_not_reserved(bot.name)
+        self._check_not_reserved(bot.name)
         if bot.name.key in self._holders:
             raise NameInUse(bot.name.shown)
-        self._holders[bot.name.key] = bot
-        self._bots.add(bot.name.key)
-        self._reserved.add(bot.name.key)
+        self._bots[bot.name.key] = bot
 
-    def check_not_reserved(self, name: Name) -> None:
+    def check_not_taken_for_good(self, name: Name) -> None:
         """
-        Check that clients may claim a name.
+        Check that a name is neither the relay's own nor a bot's.
 
-        :raises NameReserved: they may not.
+        :raises NameReserved: it is.
         """
+        if name.key == SERVER_NAME or name.key in self._bots:
+            raise NameReserved(name.shown)
+
+    def _check_not_reserved(self, name: Name) -> None:
+        self.check_not_taken_for_good(name)
         if name.key in self._reserved:
             raise NameReserved(name.shown)
 
-    def claim(self, recipient: Recipient, name: Name, previous: Name | None = None) -> None:
+    def claim(
+        self, device: Device, name: Name, previous: Name | None = None, *, is_proven: bool = False
+    ) -> None:
         """
         Give a name to a client, in place of the one it has.
 
         Watchers are told.  Another writing of one's own name is always granted.
 
         :param previous: the name that it has and leaves.
+        :param is_proven: whether the client owns the name.  Whoever holds it without proof
+            gives it up then; the others go on holding it, too.
         :raises NameReserved, NameInUse: nothing has changed.
         """
-        self.check_not_reserved(name)
+        if is_proven:
+            self.check_not_taken_for_good(name)
+            self._have_given_up(device, name.key)
+        else:
+            self._check_not_reserved(name)
         holder = self._holders.get(name.key)
-        if holder is not None and holder is not recipient:
+        if holder is not None and not is_proven and not holder.includes(device):
             raise NameInUse(name.shown)
         if previous is not None and previous.key != name.key:
-            self.release(recipient, previous)
-        self._holders[name.key] = recipient
+            self.release(device, previous)
+        if holder is None:
+            self._holders[name.key] = device
+        elif holder.includes(device):
+            # It will be found under the new writing, once it has it.
+            self._drop_routes(name.key, holder.name.shown)
+            return
+        elif isinstance(holder, Devices):
+            holder.add(device)
+        else:
+            self._holders[name.key] = Devices(holder, device)
+        self._client_count += 1
         if holder is None:
             self._tell_watchers(name.key, online=True)
 
-    def release(self, recipient: Recipient, name: Name) -> None:
-        """Free a name that `recipient` leaves, and tell its watchers."""
-        if self._holders.get(name.key) is recipient:
+    def _have_given_up(self, device: Device, key: bytes) -> None:
+        for other in self.devices(key):
+            if other is not device:
+                other.give_up_unproven()
+
+    def release(self, device: Device, name: Name) -> None:
+        """Take a name from a client that leaves it; its watchers are told if nobody else has it."""
+        holder = self._holders.get(name.key)
+        if holder is None or not holder.includes(device):
+            return
+        self._client_count -= 1
+        self._drop_routes(name.key, holder.name.shown)
+        if isinstance(holder, Devices):
+            holder.remove(device)
+            if len(holder) == 1:
+                [self._holders[name.key]] = holder
+            self.renew_routes(name.key)
+        else:
             del self._holders[name.key]
-            self.drop_routes(name)
             self._tell_watchers(name.key, online=False)
 
-    def add_routes(self, recipient: RunRecipient) -> None:
-        """Let the quick path find `recipient` under the name it holds."""
-        self.routes[recipient.name.shown] = recipient
+    def renew_routes(self, key: bytes) -> None:
+        """Let the quick path find who holds a name, or not, by what they take now."""
+        holder = self._holders[key]
+        if isinstance(holder, Devices):
+            holder.renew()
+        self._drop_routes(key, holder.name.shown)
+        if holder.takes_runs:
+            self.routes[holder.name.shown] = holder
 
     def note_writing(self, written: bytes, name: Name) -> None:
         """Let the quick path find whom it finds already under another writing of the name."""
@@ -130,10 +179,9 @@ class Registry:
             self.routes[written] = recipient
             self._other_writings[name.key] = (*others, written)
 
-    def drop_routes(self, name: Name) -> None:
-        """Hide who holds a name from the quick path."""
-        self.routes.pop(name.shown, None)
-        for written in self._other_writings.pop(name.key, ()):
+    def _drop_routes(self, key: bytes, shown: bytes) -> None:
+        self.routes.pop(shown, None)
+        for written in self._other_writings.pop(key, ()):
             del self.routes[written]
 
     def watch(self, watcher: Watcher, name: Name, written: bytes) -> bool:
@@ -149,7 +197,7 @@ class Registry:
                 raise TooManyWatches()
             watched.add(name.key)
         self._watchers.setdefault(name.key, {})[watcher] = written
-        return name.key in self._holders
+        return self.find(name.key) is not None
 
     def unwatch(self, watcher: Watcher, name: Name) -> None:
         """Tell `watcher` of a name no more."""

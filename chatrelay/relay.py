@@ -113,16 +113,23 @@ class Relay:
         elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self.flow.tick()
         for session in list(self.pinging):
-            self._guard(session, partial(session.tick, elapsed_s))
+            self.guard(session, partial(session.tick, elapsed_s))
+        self.claims.tick(self.revoke)
         self.console.tick()
+
+    def revoke(self, key: bytes, revision: int) -> None:
+        """Close the connections that were granted a name before its account changed."""
+        for device in self.registry.devices(key):
+            device.revoke(revision)
 
     def shut_down(self) -> None:
         """Tell every client that the relay stops, and let each go once it has read that."""
         for session in list(self.sessions):
-            self._guard(session, session.shut_down)
+            self.guard(session, session.shut_down)
 
     @staticmethod
-    def _guard(session: Connected, call: Callable[[], None]) -> None:
+    def guard(session: Connected, call: Callable[[], None]) -> None:
+        """Do something for one session; what it raises is logged, and closes that one."""
         try:
             call()
         except Exception:

@@ -12,13 +12,16 @@ from enum import Enum
 from typing import Protocol
 
 from chatrelay import wire
+from chatrelay.claims import FREE, Grant
 from chatrelay.commands import VERBS
 from chatrelay.console import Peer
 from chatrelay.errors import (
     BadLine,
+    BadSecret,
     Busy,
     LineTooLong,
     NameInUse,
+    NameOwned,
     NotNamed,
     Refusal,
     ShuttingDown,
@@ -35,6 +38,9 @@ from chatrelay.receiver import Receiver
 from chatrelay.refs import AcceptedRefs
 from chatrelay.relay import Relay
 from chatrelay.sending import send
+
+_OWNER_CAME = "This name is registered, and its owner wants it now."
+_REVOKED = "The account of this name was made, disabled, removed, or given another secret."
 
 # A long answer looks this often whether it should wait.
 _LINES_BETWEEN_CHECKS = 256
@@ -82,7 +88,8 @@ class Session(Receiver):
     :ivar connection: the door that it came through.
     :ivar peer: where it comes from.
     :ivar state: where it is.
-    :ivar is_claiming: whether a claim of its is being decided.
+    :ivar grant: what its name was granted on.
+    :ivar is_claiming: whether a claim or a registration of its is being decided.
     :ivar messages_in: messages that came from it and were delivered or refused.
     :ivar bytes_in: everything that came from it.
     """
@@ -95,6 +102,7 @@ class Session(Receiver):
         "_turn_ends_s",
         "bytes_in",
         "connection",
+        "grant",
         "is_claiming",
         "messages_in",
         "peer",
@@ -109,6 +117,7 @@ class Session(Receiver):
         self.state = State.UNNAMED
         self.messages_in = 0
         self.bytes_in = 0
+        self.grant = FREE
         self.is_claiming = False
         self._refused_first_lines = 0
         self._refs: AcceptedRefs | None = None
@@ -134,7 +143,7 @@ class Session(Receiver):
 
         :returns: how many; with none, the next line of the block is for `line_received`.
         """
-        if self._name is None or self.state is State.CLOSED:
+        if self._name is None or self.is_echoed or self.state is State.CLOSED:
             return 0
         served = 0
         prefix = b"%" + self._name.shown + b"%"
@@ -241,21 +250,14 @@ class Session(Receiver):
             self._refs = AcceptedRefs(self.relay.limits)
         return self._refs
 
-    def take_name(self, name: Name) -> Name | None:
-        """
-        Have a name that the registry has given.
-
-        :returns: the one it had before.
-        """
-        previous, self._name = self._name, name
-        if previous is None:
+    def take_name(self, name: Name, grant: Grant) -> None:
+        """Have a name that the registry has given, in place of the one before."""
+        is_first, self._name, self.grant = self._name is None, name, grant
+        if is_first:
             self.state = State.NAMED
             self.relay.admission.remove_unnamed(self)
             self.connection.named()
-        else:
-            self.relay.registry.drop_routes(previous)
-        self.renew_routes()
-        return previous
+        self.relay.registry.renew_routes(name.key)
 
     def set_caps(self, caps: frozenset[bytes]) -> None:
         """Add from now on to what is sent what `caps` name, and nothing else."""
@@ -266,8 +268,8 @@ class Session(Receiver):
         else:
             self._silence = None
             self.relay.pinging.pop(self, None)
-        if self._name is not None:
-            self.renew_routes()
+        if self.state is State.NAMED:
+            self.relay.registry.renew_routes(self.name.key)
 
     def close(self, why: str, refusal: Refusal | None = None, *, lingers: bool = True) -> None:
         """
@@ -297,6 +299,17 @@ class Session(Receiver):
     def give_way(self) -> None:
         """There are too many connections without a name, and this is the oldest."""
         self.close("too many connections without a name", TooManyClients(), lingers=False)
+
+    def give_up_unproven(self) -> None:
+        """The owner of its name is here; without proof it holds it no longer."""
+        if not self.grant.is_proven:
+            why = "its name is registered, and its owner came"
+            self.close(why, NameOwned(self.name.shown, sentence=_OWNER_CAME))
+
+    def revoke(self, revision: int) -> None:
+        """Whatever its name was granted on before `revision` does not hold any more."""
+        if self.grant.revision < revision:
+            self.close("its account has changed", BadSecret(self.name.shown, sentence=_REVOKED))
 
     def close_unanswered(self) -> None:
         """The peer speaks another protocol: nothing it says is read, nothing is said to it."""

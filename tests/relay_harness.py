@@ -16,10 +16,11 @@ from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from chatrelay.claims import Decided
+from chatrelay.claims import FREE, Claim, Decided, FreeNames, Grant
+from chatrelay.errors import Refusal
 from chatrelay.factory import RelayFactory
 from chatrelay.limits import Limits
-from chatrelay.names import Name, parse_name
+from chatrelay.names import parse_name
 from chatrelay.protocol import RelayProtocol
 from chatrelay.relay import Relay
 
@@ -340,14 +341,18 @@ class World:
         return bool(due)
 
 
-class SlowClaims:
-    """Claims that are decided when a test says so; only a secret ``good-secret`` opens one."""
+class SlowClaims(FreeNames):
+    """Claims that are decided when a test says so."""
 
     def __init__(self) -> None:
-        self.pending: list[tuple[Name, bytes | None, Decided]] = []
+        self.pending: list[tuple[Claim, Decided[Grant]]] = []
 
-    def decide(self, name: Name, secret: bytes | None, decided: Decided) -> None:
-        self.pending.append((name, secret, decided))
+    def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
+        self.pending.append((claim, decided))
+
+    def decide_next(self, refusal: Refusal | None = None) -> None:
+        _, decided = self.pending.pop(0)
+        decided(refusal or FREE)
 
 
 def without_sentence(line: bytes) -> bytes:

@@ -84,7 +84,7 @@ class CommandTests(SynchronousTestCase):
         for line, answer in [
             (b"/ping 1", [b"!pong 1"]),
             (b"/pong 1", []),
-            (b"/caps", [b"!caps-available id time ping"]),
+            (b"/caps", [b"!caps-available id time echo ping"]),
             (b"/caps id", [b"!caps id"]),
             (b"/quit", [b"!bye"]),
             (b"/help ping", [b"!help /ping [TOKEN]", b"!end help"]),
@@ -106,7 +106,7 @@ class CapsTests(SynchronousTestCase):
             (b"id time ping", b"id time ping"),
             (b"id id", b"id"),
             (b"nosuch", b"none"),
-            (b"nosuch time echo ack receipts", b"time"),
+            (b"nosuch time echo ack receipts", b"time echo"),
             (b"none", b"none"),
             (b"none id", b"id"),
         ]:
@@ -117,11 +117,11 @@ class CapsTests(SynchronousTestCase):
             tags = {
                 tag.split(b"=")[0] for tag in line.split(b" ")[0].removeprefix(b"@").split(b";")
             }
-            self.assertEqual(tags & set(CAPS), expected - {b"ping"}, asked)
+            self.assertEqual(tags & set(CAPS), expected - {b"ping", b"echo"}, asked)
 
     def test_alone_it_tells_what_there_is_and_changes_nothing(self) -> None:
         self.alice.lines(b"/caps id")
-        self.assertEqual(self.alice.lines(b"/caps"), [b"!caps-available id time ping"])
+        self.assertEqual(self.alice.lines(b"/caps"), [b"!caps-available id time echo ping"])
         self.assertEqual(self.alice.session.caps, {b"id"})
 
     def test_set_before_naming_they_govern_the_first_delivery(self) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay.claims import Decided
+from chatrelay.claims import Claim, Decided, FreeNames, Grant
 from chatrelay.errors import BadSecret, Busy, Refusal
 from chatrelay.limits import Limits
-from chatrelay.names import Name
 from chatrelay.wire import error_line
 from tests.relay_harness import Client, SlowClaims, World, what_is_left, without_sentence
 
@@ -131,8 +130,8 @@ class RefusedFirstLineTests(SynchronousTestCase):
         self.assertEqual(told[-1], welcome("carol"))
 
     def test_busy_does_not_count(self) -> None:
-        class BusyClaims:
-            def decide(self, _name: Name, _secret: bytes | None, decided: Decided) -> None:
+        class BusyClaims(FreeNames):
+            def decide(self, _claim: Claim, decided: Decided[Grant]) -> None:
                 decided(Busy())
 
         client = World(claims=BusyClaims()).connect()
@@ -266,8 +265,7 @@ class PendingClaimTests(SynchronousTestCase):
         self.world = World(Limits(max_unnamed=2), claims=self.claims)
 
     def decide(self, refusal: Refusal | None = None) -> None:
-        _, _, decided = self.claims.pending.pop(0)
-        decided(refusal)
+        self.claims.decide_next(refusal)
         self.world.settle()
 
     def join(self, name: bytes) -> Client:
@@ -293,8 +291,11 @@ class PendingClaimTests(SynchronousTestCase):
 
     def test_it_is_handed_the_name_and_the_secret(self) -> None:
         self.world.connect().send(b"Carol open sesame\n")
-        ((name, secret, _),) = self.claims.pending
-        self.assertEqual((name.shown, name.key, secret), (b"Carol", b"carol", b"open sesame"))
+        ((claim, _),) = self.claims.pending
+        self.assertEqual((claim.name.shown, claim.name.key), (b"Carol", b"carol"))
+        self.assertEqual((claim.secret, claim.host), (b"open sesame", "127.0.0.1"))
+        self.assertTrue(claim.is_wanted())
+        self.assertNotIn("sesame", repr(claim))
 
     def test_a_refusal_is_a_refused_first_line(self) -> None:
         client = self.world.connect()
@@ -318,6 +319,7 @@ class PendingClaimTests(SynchronousTestCase):
             client.send(b"carol\n")
             leave(client)
             self.world.settle()
+            self.assertFalse(self.claims.pending[0][0].is_wanted())
             self.decide()
             self.assertIsNone(self.world.relay.registry.find(b"carol"))
             self.assertNotIn(b"!welcome carol version=1 max-line=8192", client.told())
@@ -405,19 +407,29 @@ class PendingClaimTests(SynchronousTestCase):
         self.assertFalse(claiming.is_connected)
         self.assertTrue(younger.is_connected)
 
-    def test_max_clients_counts_when_it_is_decided(self) -> None:
-        claims = SlowClaims()
-        world = World(Limits(max_clients=1), claims=claims)
+    def test_a_pending_claim_counts_as_a_client(self) -> None:
+        world = World(Limits(max_clients=1), claims=SlowClaims())
         first, second = world.connect(), world.connect()
         first.send(b"a\n")
-        second.send(b"b\n")
-        for _, _, decided in claims.pending:
-            decided(None)
-        world.settle()
-        self.assertEqual(first.told(), [welcome("a")])
-        self.assertEqual(second.told(), [b"!error too-many-clients"])
+        self.assertEqual(second.lines(b"b"), [b"!error too-many-clients"])
         self.assertFalse(second.is_connected)
+        world.relay.claims.decide_next(BadSecret(b"a"))
+        third = world.connect()
+        third.send(b"c\n")
+        world.relay.claims.decide_next()
+        world.settle()
+        self.assertEqual(third.told(), [welcome("c")])
+        self.assertEqual(first.lines(b"a"), [b"!error bad-secret a", b"!error too-many-clients"])
         self.assertEqual(world.relay.registry.client_count, 1)
+
+    def test_what_fails_when_it_is_decided_closes_that_client(self) -> None:
+        client, other = self.world.connect(), self.join(b"dave")
+        client.send(b"carol\n")
+        self.patch(self.world.relay.registry, "claim", None)
+        self.decide()
+        self.assertFalse(client.is_connected)
+        self.assertTrue(other.is_connected)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_a_refusal_of_a_claim_is_written_as_any(self) -> None:
         client = self.world.connect()

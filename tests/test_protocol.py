@@ -276,7 +276,7 @@ class ShutdownTests(SynchronousTestCase):
         client = world.connect()
         client.send(b"a\n")
         world.factory.shut_down()
-        claims.pending[0][2](None)
+        claims.decide_next()
         world.settle()
         self.assertEqual(client.told(), [b"!error shutting-down"])
         self.assertEqual(world.relay.registry.client_count, 0)

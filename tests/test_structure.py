@@ -19,7 +19,8 @@ PURE = [
     *("chatrelay.naming", "chatrelay.sending", "chatrelay.runs", "chatrelay.liveness"),
     *("chatrelay.printable", "chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
     *("chatrelay.client.display", "chatrelay.client.typed", "chatrelay.client.framing"),
-    *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting"),
+    *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
+    *("chatrelay.devices", "chatrelay.pending"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (

@@ -14,6 +14,7 @@ from chatrelay.errors import BadName, BadText, Misuse, Refusal, UnknownName
 from chatrelay.interfaces import IBot, Recipient
 from chatrelay.limits import Limits
 from chatrelay.names import Name, parse_name
+from chatrelay.stamps import Stamp
 from chatrelay.wire import check_text
 
 # A client can make a broken bot fail with every line it sends; the log must not
@@ -81,16 +82,27 @@ class BotParticipant:
         """Tell the bot that the relay stops; what it raises is logged."""
         self._guard(self._bot.stopped)
 
-    def deliver(self, sender: Recipient, text: bytes) -> None:
+    def includes(self, other: Recipient) -> bool:
+        """Whether another recipient is this bot."""
+        return other is self
+
+    def deliver(
+        self,
+        sender: Recipient,
+        text: bytes,
+        stamp: Stamp | None = None,  # noqa: ARG002 - bots have no use for it,
+        asker: Recipient | None = None,  # noqa: ARG002 - and take everything
+    ) -> None:
         """Hand a client's message to the bot; what the bot raises is logged, with its name."""
         self._heard(sender, self, text)
 
         def reply(answer: str) -> None:
             encoded = self._encode(answer)
             # Another client may have the name by now: the answer is not for that one.
-            if self._find(sender.name.key) is not sender:
+            holder = self._find(sender.name.key)
+            if holder is None or not holder.includes(sender):
                 raise UnknownName(sender.name.shown)
-            self._write(sender, encoded)
+            self._write(holder, encoded, sender)
 
         message = BotMessage(sender.name.shown.decode("utf-8"), text.decode("utf-8"), reply)
         self._guard(lambda: self._bot.message_received(message))
@@ -106,7 +118,7 @@ class BotParticipant:
             raise UnknownName(name.shown)
         if isinstance(recipient, BotParticipant):
             raise Misuse(f"{to!a} is a bot, and bots write to clients only")
-        self._write(recipient, encoded)
+        self._write(recipient, encoded, None)
 
     def _encode(self, text: str) -> bytes:
         try:
@@ -122,9 +134,9 @@ class BotParticipant:
             )
         return encoded
 
-    def _write(self, recipient: Recipient, text: bytes) -> None:
+    def _write(self, recipient: Recipient, text: bytes, asker: Recipient | None) -> None:
         self._last_spoke_s = self._seconds()
-        recipient.deliver(self, text)
+        recipient.deliver(self, text, None, asker)
 
     def _guard(self, call: Callable[[], Awaitable[object] | None]) -> None:
         try:

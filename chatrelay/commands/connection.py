@@ -12,7 +12,7 @@ from chatrelay.naming import claim
 if TYPE_CHECKING:
     from chatrelay.session import Session
 
-CAPS = (b"id", b"time", b"ping")
+CAPS = (b"id", b"time", b"echo", b"ping")
 """What a client may ask to have added to what it is sent."""
 
 
@@ -67,7 +67,7 @@ VERBS = (
     Verb(b"name", "/name NEW", "take another name", _name),
     Verb(
         b"caps",
-        "/caps [id] [time] [ping] or none",
+        "/caps [id] [time] [echo] [ping] or none",
         "what is added to what you are sent; alone it tells what there is",
         _caps,
         before_naming=True,

@@ -29,9 +29,11 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
         recipients = [recipient] if recipient is not None else []
     listed = 0
     for recipient in recipients:
-        # A long list is written over several turns, in which people leave.
-        if registry.find(recipient.name.key) is recipient:
-            yield _who_line(session, recipient)
+        # A long list is written over several turns, in which people leave
+        # and others of the same name come.
+        holder = registry.find(recipient.name.key)
+        if holder is not None and (holder.includes(recipient) or recipient.includes(holder)):
+            yield _who_line(session, holder)
             listed += 1
     yield b"!end who %d" % listed
 

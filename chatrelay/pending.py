@@ -1,0 +1,63 @@
+"""
+What takes time for one client: a claim, a registration.
+
+Until it is decided the client's connection is held, so that its answers keep their order
+(docs/protocol.rst, *Names*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from chatrelay.claims import Decided
+from chatrelay.errors import Refusal
+from chatrelay.flow import Reason
+
+if TYPE_CHECKING:
+    from chatrelay.session import Session
+
+T = TypeVar("T")
+
+
+def await_decision(
+    session: Session,
+    begin: Callable[[Decided[T]], None],
+    finish: Callable[[T], None],
+    ref: bytes,
+) -> None:
+    """
+    Begin something that is decided now or later, and answer it then.
+
+    :param begin: begins it, and is told whom to tell.
+    :param finish: answers what was decided; it may raise a refusal.  It is not called for a
+        client that is gone by then.
+    :param ref: what a refusal carries.
+    """
+    session.is_claiming = True
+
+    def decided(result: T | Refusal) -> None:
+        if session.is_claiming and not session.is_closed:
+            session.is_claiming = False
+            # It may come out of a thread or a Deferred: nobody else would close the client.
+            session.relay.guard(session, partial(_decided, session, result, finish, ref))
+
+    begin(decided)
+    if session.is_claiming and not session.is_closed:
+        session.gate.hold(Reason.CLAIM)
+        if not session.is_named:
+            session.relay.admission.set_claiming(session, True)
+
+
+def _decided(
+    session: Session, result: T | Refusal, finish: Callable[[T], None], ref: bytes
+) -> None:
+    try:
+        if isinstance(result, Refusal):
+            raise result
+        finish(result)
+    except Refusal as refusal:
+        session.relay.admission.set_claiming(session, False)
+        session.refuse(refusal, ref)
+    session.gate.release(Reason.CLAIM)
