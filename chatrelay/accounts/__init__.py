@@ -1,0 +1,1 @@
+"""Owned names: names that belong to whoever knows their secret."""
