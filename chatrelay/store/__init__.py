@@ -1,0 +1,1 @@
+"""What outlives the relay: its accounts, in one SQLite file, reached from one thread."""
