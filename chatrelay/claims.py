@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
+from zope.interface import Attribute, Interface, implementer
+
 from chatrelay.errors import BadSecret, NotAllowed, Refusal
 from chatrelay.names import Name
 
@@ -26,6 +28,14 @@ Told that whoever was granted the name with this key before that revision holds 
 """
 
 
+class IGrant(Interface):
+    """What a name was granted on: the avatar of `twisted.cred`."""
+
+    is_proven = Attribute("Whether the name is owned and its secret, or a token, was shown.")
+    revision = Attribute("Of the accounts that were looked at.")
+
+
+@implementer(IGrant)
 class Grant(NamedTuple):
     """
     What a name was granted on.

@@ -67,6 +67,7 @@ class Console:
         self._arrivals = RateBound(limits.max_console_lines_per_s)
         self._departures = RateBound(limits.max_console_lines_per_s)
         self._refusals = RateBound(limits.max_console_lines_per_s)
+        self._account_lines = RateBound(limits.max_console_lines_per_s)
         self._bot_lines = RateBound(limits.max_console_lines_per_s)
         self._undelivered = RateBound(limits.max_console_lines_per_s)
         self._summaries = RateBound(limits.max_console_lines_per_s)
@@ -114,6 +115,17 @@ class Console:
         if self._refusals.admits():
             _log.info("a connection from {peer} was closed: {why}", peer=peer, why=why)
 
+    def registered(self, name: bytes, peer: Peer, *, is_new: bool) -> None:
+        """A name has an owner, or its owner another secret."""
+        if self._account_lines.admits():
+            what = "is registered now" if is_new else "has another secret now"
+            _log.info("{name} {what}, from {peer}", name=printable(name), what=what, peer=peer)
+
+    def wrong_secret(self, name: bytes, host: str) -> None:
+        """Somebody did not know the secret of a name."""
+        if self._account_lines.admits():
+            _log.info("a wrong secret for {name} from {host}", name=printable(name), host=host)
+
     def undelivered(self, sender: bytes, target: bytes, text: bytes, refusal: Refusal) -> None:
         """A message could not be delivered."""
         bound = self._undelivered_of.get(sender)
@@ -156,6 +168,7 @@ class Console:
             ("arrivals", self._arrivals),
             ("departures", self._departures),
             ("closed connections", self._refusals),
+            ("wrong secrets and registrations", self._account_lines),
             ("messages to bots", self._bot_lines),
             ("messages not delivered", self._undelivered),
             ("senders of messages not delivered", self._summaries),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import Attribute, Interface
 
+from chatrelay.flow import Readable
 from chatrelay.names import Name
 
 if TYPE_CHECKING:
@@ -100,6 +101,33 @@ class Device(RunRecipient, Protocol):
 
     def revoke(self, revision: int) -> None:
         """Leave, if the name was granted on what was revoked with `revision`."""
+
+
+class Connection(Readable, Protocol):
+    """
+    What a session asks of the door that its client came through.
+
+    :ivar is_waiting: whether it waits for its turn, and is not read.
+    """
+
+    is_waiting: bool
+
+    def named(self) -> None:
+        """The client has a name; nothing more has to time out."""
+
+    def wait_for_turn(self) -> None:
+        """Take nothing more from the peer in this turn."""
+
+    def close(self, grace_s: float, *, lingers: bool = True) -> None:
+        """
+        Close once everything is written, or after `grace_s` all the same.
+
+        :param lingers: wait until the peer has closed too, so that it surely reads the last
+            of it; not for whom there is no room.
+        """
+
+    def abort(self) -> None:
+        """Close now, whatever is not written."""
 
 
 class IBot(Interface):

@@ -39,6 +39,15 @@ class Limits:
     :ivar slow_window_s: that window.
     :ivar close_grace_s: time for writing what is left when the relay closes.
     :ivar end_of_input_grace_s: the same after the client closed its sending side.
+    :ivar max_accounts: registered names.
+    :ivar max_running_hashes: secrets that are hashed at the same time, one for each address.
+    :ivar max_waiting_hashes: secrets that wait for that.
+    :ivar free_wrong_secrets: wrong secrets after which the next attempt has to wait.
+    :ivar first_wait_s: for how long; each wrong one more doubles it.
+    :ivar longest_address_wait_s: at most, for one address.
+    :ivar longest_name_wait_s: at most, for one name.
+    :ivar wrong_secrets_forgotten_s: time without a wrong one after which they do not count.
+    :ivar max_counted_guessers: addresses and names whose wrong secrets are counted.
     :ivar turn_s: time for one client's lines off the quick path in one turn.
     :ivar max_console_lines_per_s: console lines of one kind; the rest is summed up.
     :ivar max_undelivered_lines_per_s: the same for the undeliverable messages of one connection.
@@ -65,6 +74,15 @@ class Limits:
     slow_window_s: float = 60.0
     close_grace_s: float = 5.0
     end_of_input_grace_s: float = 10.0
+    max_accounts: int = 100_000
+    max_running_hashes: int = 2
+    max_waiting_hashes: int = 100
+    free_wrong_secrets: int = 5
+    first_wait_s: float = 1.0
+    longest_address_wait_s: float = 900.0
+    longest_name_wait_s: float = 60.0
+    wrong_secrets_forgotten_s: float = 3600.0
+    max_counted_guessers: int = 65_536
     turn_s: float = 0.003
     max_console_lines_per_s: int = 50
     max_undelivered_lines_per_s: int = 10

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay.claims import Claim, Grant
-from chatrelay.errors import BadName
+from chatrelay.errors import BadName, Insecure
 from chatrelay.names import Name, parse_name
 from chatrelay.pending import await_decision
 from chatrelay.wire import VERSION
@@ -32,6 +32,16 @@ def claim_on_first_line(session: Session, line: bytes, ref: bytes) -> None:
     claim(session, written, secret if space else None, ref)
 
 
+def check_confidential(session: Session) -> None:
+    """
+    Check that a secret may travel on a session's connection.
+
+    :raises Insecure: others could read it there.
+    """
+    if not session.is_confidential and not session.relay.allows_insecure_secrets:
+        raise Insecure
+
+
 def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) -> None:
     """
     Claim a name for a session, in place of the one it has.
@@ -39,7 +49,7 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     It is answered with a welcome or a refusal, at once or when it is decided; the
     session may be closed by then.
 
-    :raises BadName, NameReserved, TooManyClients: nobody has to be asked about this one.
+    :raises BadName, NameReserved, TooManyClients, Insecure: nobody has to be asked about this one.
     """
     relay = session.relay
     name = parse_name(written)
@@ -50,6 +60,8 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
         # Another writing of one's own, for which nothing has to be shown again.
         _give(session, name, ref, session.grant)
         return
+    if secret is not None:
+        check_confidential(session)
     asked = Claim(name, secret, session.peer.host, lambda: not session.is_closed)
     await_decision(
         session, partial(relay.claims.decide, asked), partial(_give, session, name, ref), ref

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.python import usage
@@ -13,7 +15,9 @@ from chatrelay.errors import ChatrelayError, Misuse
 from chatrelay.limits import Limits
 from chatrelay.listening import DEFAULT_PORT, check_interface
 from chatrelay.names import Name, parse_name
+from chatrelay.store.database import default_directory
 
+NO_DATA = "none"
 DEFAULT_BOTS = ("reverse",)
 
 # Lines that one read brings must fit, and the default receiver of most libraries
@@ -33,6 +37,7 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
         "Connections from one address; loopback has no bound.",
     ),
     ("max-line", "max_line_bytes", _MIN_LINE_BYTES, _MAX_LINE_BYTES, "Bytes in a client's line."),
+    ("max-accounts", "max_accounts", 0, 100_000_000, "Registered names."),
     ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
@@ -64,7 +69,8 @@ class Options(usage.Options):
 
     After parsing, `limits` is the `chatrelay.limits.Limits` they ask for; ``self["ports"]``,
     ``self["reserved"]`` and ``self["bots"]`` are lists, ``self["interface"]`` is an address
-    or ``None``.  What can not be understood ends the program with one line.
+    or ``None``, ``self["data"]`` a ``Path`` or ``None``.  What can not be understood ends the
+    program with one line.
     """
 
     synopsis = "[options]"
@@ -74,6 +80,11 @@ class Options(usage.Options):
     )
     optFlags = [  # noqa: N815 - Twisted's name
         ["no-bots", None, "Start without any bot."],
+        [
+            "allow-insecure-secrets",
+            None,
+            "Take secrets on any connection, also where others can read them.",
+        ],
         ["verbose", "v", "Log every message that is relayed."],
     ]
     optParameters = [  # noqa: N815 - Twisted's name
@@ -87,6 +98,7 @@ class Options(usage.Options):
         super().__init__()
         self["ports"] = []
         self["interface"] = None
+        self["data"] = ""
         self["reserved"] = []
         self["bots"] = []
 
@@ -97,6 +109,12 @@ class Options(usage.Options):
     def opt_interface(self, written: str) -> None:
         """Where port numbers listen: 0.0.0.0 is every network. [default: loopback]"""
         self["interface"] = check_interface(written)
+
+    def opt_data(self, written: str) -> None:
+        """Where registered names are kept; "none" keeps none. [default: chatrelay in the
+        XDG state directory]
+        """
+        self["data"] = written
 
     def opt_reserve(self, written: str) -> None:
         """A name that no client may take; may be repeated."""
@@ -130,6 +148,10 @@ class Options(usage.Options):
         if not self["no-bots"] and not self["bots"]:
             self["bots"] = list(DEFAULT_BOTS)
         self["ports"] = self["ports"] or [DEFAULT_PORT]
+        if self["data"] == NO_DATA:
+            self["data"] = None
+        else:
+            self["data"] = Path(self["data"] or default_directory(os.environ)).absolute()
         chosen: dict[str, Any] = {field: self[option] for option, field, *_ in _BOUNDS}
         high_water_bytes = chosen["high_water_bytes"]
         self.limits = replace(Limits(), **chosen, low_water_bytes=high_water_bytes // 2)

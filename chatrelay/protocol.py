@@ -93,7 +93,14 @@ class RelayProtocol(LineReceiver):
         if not self._admit(peer, exempt=is_local):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
-        self.session = Session(self.relay, self, self._outbox, peer)
+        # Behind a proxy the peer's address is what the proxy says, and what it was sent over
+        # nobody knows.
+        is_confidential = ISSLTransport.providedBy(transport) or (
+            is_local and isinstance(transport, FileDescriptor)
+        )
+        self.session = Session(
+            self.relay, self, self._outbox, peer, is_confidential=is_confidential
+        )
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
     def dataReceived(self, data: bytes) -> None:

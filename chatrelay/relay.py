@@ -56,6 +56,7 @@ class Relay:
     :ivar console: what the operator reads.
     :ivar claims: who decides on names.
     :ivar admission: the counts of connections.
+    :ivar allows_insecure_secrets: whether secrets are taken on any connection.
     :ivar sessions: everybody who is connected, with a name or without.
     :ivar pinging: those of them that want to be asked when they are silent.
     """
@@ -68,6 +69,7 @@ class Relay:
         wall_clock: Callable[[], float] = time.time,
         reserved: Iterable[Name] = (),
         claims: Claims | None = None,
+        allows_insecure_secrets: bool = False,
         verbose: bool = False,
     ) -> None:
         """
@@ -77,6 +79,7 @@ class Relay:
         :param wall_clock: seconds since the epoch, for what people and programs are shown.
         :param reserved: names that no client may claim.
         :param claims: who decides on names; `FreeNames` if not given.
+        :param allows_insecure_secrets: whether secrets are taken where others could read them.
         :param verbose: whether the console shows every relayed message.
         """
         self.limits = limits or Limits()
@@ -86,6 +89,7 @@ class Relay:
         self.flow = Flow(self.limits, seconds)
         self.console = Console(self.limits, verbose=verbose)
         self.claims: Claims = claims or FreeNames()
+        self.allows_insecure_secrets = allows_insecure_secrets
         self.admission = Admission(self.limits)
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}

@@ -7,13 +7,14 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay import process
+from chatrelay.accounts.service import AccountService
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
@@ -55,7 +56,11 @@ class RelayService(Service):
     """
 
     def __init__(
-        self, factory: RelayFactory, listeners: Sequence[Listener], bots: Sequence[IBot] = ()
+        self,
+        factory: RelayFactory,
+        listeners: Sequence[Listener],
+        bots: Sequence[IBot] = (),
+        accounts: IService | None = None,
     ) -> None:
         """
         Make the service.
@@ -63,11 +68,14 @@ class RelayService(Service):
         :param factory: the relay.
         :param listeners: what to listen on.
         :param bots: who lives in it.
+        :param accounts: what is started before it and stopped after it, so that its names
+            can be owned.
         :raises Misuse: a bot's name is not free.
         """
         self.factory = factory
         self.ports: list[IListeningPort] = []
         self._listeners = listeners
+        self._accounts = accounts
         relay = factory.relay
         self._bots = [
             BotParticipant(
@@ -102,10 +110,20 @@ class RelayService(Service):
             _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
 
     def startService(self) -> None:
-        """Start the bots."""
+        """
+        Open the accounts and start the bots.
+
+        :raises StartError: the accounts can not be opened; with one line that says why.
+        """
         if not self.ports:
             # Started without twistd, which calls this one alone.
             self.privilegedStartService()
+        if self._accounts is not None:
+            # Not before twistd is the process, and the user, that it will be.
+            try:
+                self._accounts.startService()
+            except ChatrelayError as error:
+                raise StartError(f"chatrelay: {error}") from None
         super().startService()
         self._raise_file_limit()
         for participant in self._bots:
@@ -123,7 +141,13 @@ class RelayService(Service):
         ports, self.ports = self.ports, []
         closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         closing.append(self.factory.shut_down())
-        return gatherResults(closing).addCallback(lambda _: None)
+        return gatherResults(closing).addCallback(lambda _: self._stop_accounts())
+
+    def _stop_accounts(self) -> Deferred[None]:
+        accounts = self._accounts
+        if accounts is None or not accounts.running:
+            return succeed(None)
+        return maybeDeferred(accounts.stopService).addCallback(lambda _: None)
 
     def _listens(self, port: IListeningPort) -> None:
         prepare(port)
@@ -171,9 +195,14 @@ def makeService(options: Options) -> RelayService:
             options.limits,
             seconds=reactor.seconds,
             reserved=options["reserved"],
+            allows_insecure_secrets=bool(options["allow-insecure-secrets"]),
             verbose=bool(options["verbose"]),
         )
-        service = RelayService(RelayFactory(reactor, relay), listeners, find_bots(options["bots"]))
+        directory = options["data"]
+        accounts = AccountService(reactor, relay, directory) if directory is not None else None
+        service = RelayService(
+            RelayFactory(reactor, relay), listeners, find_bots(options["bots"]), accounts
+        )
     except ChatrelayError as error:
         raise SystemExit(f"chatrelay: {error}") from None
     reactor.callWhenRunning(_stop_on_signals, reactor)

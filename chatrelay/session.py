@@ -1,15 +1,14 @@
 """
 One client's conversation: not yet named, then named, then closed.
 
-A session is handed runs and lines and decides what they mean.  It knows no transport:
-what it asks of one is `Connection` (docs/protocol.rst).
+A session is handed runs and lines and decides what they mean.  It knows no transport: what it
+asks of one is `chatrelay.interfaces.Connection` (docs/protocol.rst).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Protocol
 
 from chatrelay import wire
 from chatrelay.claims import FREE, Grant
@@ -29,7 +28,8 @@ from chatrelay.errors import (
     TooManyClients,
     UnknownCommand,
 )
-from chatrelay.flow import Backlog, Gate, Readable
+from chatrelay.flow import Backlog, Gate
+from chatrelay.interfaces import Connection
 from chatrelay.lines import Block, Overlong
 from chatrelay.liveness import Due, Silence
 from chatrelay.names import Name
@@ -44,33 +44,6 @@ _REVOKED = "The account of this name was made, disabled, removed, or given anoth
 
 # A long answer looks this often whether it should wait.
 _LINES_BETWEEN_CHECKS = 256
-
-
-class Connection(Readable, Protocol):
-    """
-    What a session asks of the door that its client came through.
-
-    :ivar is_waiting: whether it waits for its turn, and is not read.
-    """
-
-    is_waiting: bool
-
-    def named(self) -> None:
-        """The client has a name; nothing more has to time out."""
-
-    def wait_for_turn(self) -> None:
-        """Take nothing more from the peer in this turn."""
-
-    def close(self, grace_s: float, *, lingers: bool = True) -> None:
-        """
-        Close once everything is written, or after `grace_s` all the same.
-
-        :param lingers: wait until the peer has closed too, so that it surely reads the last
-            of it; not for whom there is no room.
-        """
-
-    def abort(self) -> None:
-        """Close now, whatever is not written."""
 
 
 class State(Enum):
@@ -88,6 +61,7 @@ class Session(Receiver):
     :ivar connection: the door that it came through.
     :ivar peer: where it comes from.
     :ivar state: where it is.
+    :ivar is_confidential: whether nobody can read what travels on its connection.
     :ivar grant: what its name was granted on.
     :ivar is_claiming: whether a claim or a registration of its is being decided.
     :ivar messages_in: messages that came from it and were delivered or refused.
@@ -104,12 +78,21 @@ class Session(Receiver):
         "connection",
         "grant",
         "is_claiming",
+        "is_confidential",
         "messages_in",
         "peer",
         "state",
     )
 
-    def __init__(self, relay: Relay, connection: Connection, outbox: Backlog, peer: Peer) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        connection: Connection,
+        outbox: Backlog,
+        peer: Peer,
+        *,
+        is_confidential: bool,
+    ) -> None:
         """Begin without a name."""
         super().__init__(relay, outbox, Gate(connection))
         self.connection = connection
@@ -117,6 +100,7 @@ class Session(Receiver):
         self.state = State.UNNAMED
         self.messages_in = 0
         self.bytes_in = 0
+        self.is_confidential = is_confidential
         self.grant = FREE
         self.is_claiming = False
         self._refused_first_lines = 0

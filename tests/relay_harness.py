@@ -182,6 +182,9 @@ class Client:
         self.protocol: RelayProtocol = protocol
         self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
+        if protocol.session is not None and world.is_confidential is not None:
+            # This transport is no socket, which alone shows that it is of this machine.
+            protocol.session.is_confidential = world.is_confidential
 
     @property
     def session(self) -> Any:
@@ -239,7 +242,13 @@ class Client:
 
 
 class World:
-    """A relay with clients, on a clock that a test moves."""
+    """
+    A relay with clients, on a clock that a test moves.
+
+    :ivar is_confidential: what connections are said to be; ``None`` leaves that to the relay.
+    """
+
+    is_confidential: bool | None = True
 
     def __init__(
         self,
@@ -247,6 +256,7 @@ class World:
         *,
         reserved: Iterable[bytes] = (),
         claims: Any = None,
+        allows_insecure_secrets: bool = False,
         verbose: bool = False,
         seconds: Callable[[], float] | None = None,
         work_s: float = 0.0,
@@ -264,6 +274,7 @@ class World:
             wall_clock=lambda: EPOCH_S + self.clock.seconds(),
             reserved=[parse_name(name) for name in reserved],
             claims=claims,
+            allows_insecure_secrets=allows_insecure_secrets,
             verbose=verbose,
         )
         self.factory = RelayFactory(self.clock, self.relay)

@@ -20,7 +20,8 @@ PURE = [
     *("chatrelay.printable", "chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
     *("chatrelay.client.display", "chatrelay.client.typed", "chatrelay.client.framing"),
     *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
-    *("chatrelay.devices", "chatrelay.pending"),
+    *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
+    *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (

@@ -216,6 +216,7 @@ class Workshop:
             "PATH": os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath))),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
+            "XDG_STATE_HOME": str(directory / "state"),
             "LC_ALL": "C.UTF-8",
         }
 

@@ -8,10 +8,12 @@ wrote is served before it ends.
 
 from __future__ import annotations
 
-from chatrelay.commands import connection, people
+from chatrelay.commands import connection, owning, people
 from chatrelay.commands.verb import Verb
 
-VERBS: dict[bytes, Verb] = {verb.word: verb for verb in (*connection.VERBS, *people.VERBS)}
+VERBS: dict[bytes, Verb] = {
+    verb.word: verb for verb in (*connection.VERBS, *owning.VERBS, *people.VERBS)
+}
 """Every command that this relay has, by its word."""
 
 __all__ = ["VERBS", "Verb"]

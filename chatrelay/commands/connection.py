@@ -35,7 +35,7 @@ def _help(_session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
 
 def _name(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) not in (1, 2):
-        raise wrong_form("/name NEW")
+        raise wrong_form("/name NEW [SECRET]")
     claim(session, words[0], words[1] if len(words) > 1 else None, ref)
     return ()
 
@@ -64,7 +64,7 @@ def _quit(session: Session, _words: list[bytes], _ref: bytes) -> Iterator[bytes]
 
 VERBS = (
     Verb(b"help", "/help [VERB]", "this list", _help, before_naming=True),
-    Verb(b"name", "/name NEW", "take another name", _name),
+    Verb(b"name", "/name NEW [SECRET]", "take another name", _name),
     Verb(
         b"caps",
         "/caps [id] [time] [echo] [ping] or none",

@@ -78,10 +78,12 @@ class RelayProcess:
         if "--port" not in options:
             options = ("--port", "tcp:0:interface=127.0.0.1", *options)
         self.directory = tempfile.mkdtemp(prefix="chatrelay-test-")
+        # Where its accounts are, unless it is told otherwise.
+        state = {"XDG_STATE_HOME": self.directory}
         self._process = subprocess.Popen(
             twistd_command(*options),
             cwd=self.directory,
-            env=environment(),
+            env=environment() | state,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,303 @@
+"""
+Whether a client may have a name that is owned: a `twisted.cred` checker on the store.
+
+The accounts are read at each claim, so that what the accounts tool does is true at once.
+Whoever is checked against a hash waits for `chatrelay.accounts.hashing`, behind the bounds of
+`chatrelay.accounts.guessing` (docs/security.rst).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import ICredentials
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred, ensureDeferred
+from zope.interface import Attribute, Interface, implementer
+
+from chatrelay.accounts import secrets
+from chatrelay.accounts.guessing import Guesses, accounts_of, network_of
+from chatrelay.accounts.hashing import HashQueue, Work
+from chatrelay.claims import ONE_WORD, Claim, Grant, IGrant
+from chatrelay.console import Console
+from chatrelay.errors import BadSecret, Busy, NameOwned, RateLimited, Refusal
+from chatrelay.limits import Limits
+from chatrelay.names import Name
+from chatrelay.store.accounts import Account, Accounts, TokenUse
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """Where the accounts are: `chatrelay.store.thread.StoreThread`."""
+
+    def read(self, job: Callable[[Accounts], T]) -> Deferred[T]:
+        """Have a job read, in its turn; fires with what it returns, or fails."""
+
+    def write(self, job: Callable[[Accounts], T]) -> Deferred[T]:
+        """Have a job write, in its turn; fires once that is committed, or fails."""
+
+
+class Found(NamedTuple):
+    """
+    What the store has about a claim.
+
+    :ivar account: the name's; ``None`` if nobody owns it.
+    :ivar revision: of the accounts, when this was read.
+    :ivar is_known: whether the secret was right from the same address lately.
+    :ivar token_use: what a token that was shown is.
+    """
+
+    account: Account | None
+    revision: int
+    is_known: bool = False
+    token_use: TokenUse = TokenUse.UNKNOWN
+
+
+def look_up(
+    key: bytes, network: str, token_hash: bytes | None, now_s: float, accounts: Accounts
+) -> Found:
+    """Read all that one claim is decided by; a job of the store."""
+    account, revision = accounts.find(key), accounts.last_revocation()
+    if account is None:
+        return Found(None, revision)
+    if token_hash is not None:
+        use = accounts.use_token(account.number, token_hash, now_s)
+        return Found(account, revision, token_use=use)
+    return Found(account, revision, accounts.has_succeeded(account.number, network, now_s))
+
+
+def _still_there(account: Account, accounts: Accounts) -> int | None:
+    now = accounts.find(account.key)
+    is_same = now is not None and (now.number, now.secret_hash, now.is_disabled) == (
+        account.number,
+        account.secret_hash,
+        False,
+    )
+    return accounts.last_revocation() if is_same else None
+
+
+class Prover:
+    """Checks secrets against hashes, as often as the bounds of a relay allow."""
+
+    def __init__(
+        self,
+        hashes: HashQueue[object],
+        limits: Limits,
+        seconds: Callable[[], float],
+        console: Console,
+    ) -> None:
+        """
+        Begin with nobody having guessed.
+
+        :param seconds: a clock that never jumps.
+        :param console: told of wrong secrets.
+        """
+        self._hashes = hashes
+        self._guesses = Guesses(limits)
+        self._seconds = seconds
+        self._console = console
+
+    async def prove(
+        self,
+        name: Name,
+        found: Found,
+        host: str,
+        is_wanted: Callable[[], bool],
+        check: Callable[[], T | None],
+    ) -> T:
+        """
+        Do slowly what needs the secret of an account.
+
+        :param check: run in a thread; ``None`` says that the secret is wrong.
+        :returns: what `check` returned.
+        :raises BadSecret: it was wrong.
+        :raises RateLimited: too many were wrong before; it was not tried.
+        :raises Busy: too many wait.
+        """
+        network = network_of(host)
+        counts = accounts_of(network, name.key, is_known=found.is_known)
+
+        def may_try() -> None:
+            wait_s = self._guesses.wait_s(counts, self._seconds())
+            if wait_s > 0:
+                sentence = (
+                    f"Too many wrong secrets; this is tried again in {wait_s:.0f} s or later."
+                )
+                raise RateLimited(name.shown, sentence=sentence)
+
+        may_try()
+        checked = await self.hash(host, is_wanted, check, may_try, is_known=found.is_known)
+        if checked is None:
+            self._guesses.wrong(counts, self._seconds())
+            self._console.wrong_secret(name.shown, host)
+            raise BadSecret(name.shown)
+        self._guesses.right(network, name.key)
+        return checked
+
+    def hash(
+        self,
+        host: str,
+        is_wanted: Callable[[], bool],
+        work: Callable[[], T],
+        may_go_on: Callable[[], None] = lambda: None,
+        *,
+        is_known: bool = False,
+    ) -> Deferred[T]:
+        """
+        Do something slow in its turn.
+
+        :param is_wanted: asked when its turn comes.
+        :param work: run in a thread.
+        :returns: fires with what `work` returns.  Fails with `Busy`, with what `may_go_on`
+            or `work` raises.
+        """
+        answer: Deferred[T] = Deferred()
+
+        def check() -> None:
+            if not is_wanted():
+                raise Busy
+            may_go_on()
+
+        def done(result: object) -> None:
+            if isinstance(result, Exception):
+                answer.errback(result)
+            else:
+                answer.callback(result)  # type: ignore[arg-type]  # it is what `work` returned
+
+        self._hashes.add(Work(network_of(host), is_known, check, work, done))
+        return answer
+
+
+class INameClaim(ICredentials):
+    """Credentials: a claim of a name."""
+
+    claim = Attribute("The `chatrelay.claims.Claim`.")
+
+
+@implementer(INameClaim)
+class NameClaim:
+    """
+    The credentials that a claim is.
+
+    :ivar claim: the claim.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+
+
+@implementer(ICredentialsChecker)
+class AccountChecker:
+    """Decides on claims of names by the accounts in a store."""
+
+    credentialInterfaces = (INameClaim,)  # noqa: N815 - Twisted's name
+
+    def __init__(self, store: Store, prover: Prover, wall_clock: Callable[[], float]) -> None:
+        """
+        Check against the accounts of a store.
+
+        :param wall_clock: seconds since the epoch.
+        """
+        self._store = store
+        self._prover = prover
+        self._wall_clock = wall_clock
+        self._free = Grant(is_proven=False, revision=0)
+
+    def requestAvatarId(  # type: ignore[override]  # our ids are no bytes
+        self,
+        credentials: NameClaim,
+    ) -> Deferred[Grant]:
+        """
+        Decide on one claim.
+
+        :returns: fires with what the name is granted on, also for a name that nobody owns.
+            Fails with the refusal.
+        """
+        return ensureDeferred(self._check(credentials.claim))
+
+    async def _check(self, claim: Claim) -> Grant:
+        name, secret = claim.name, claim.secret
+        is_token = secret is not None and secrets.is_token(secret)
+        token_hash = secrets.token_hash(secret) if secret is not None and is_token else None
+        network = network_of(claim.host)
+        found = await self._store.read(
+            partial(look_up, name.key, network, token_hash, self._wall_clock())
+        )
+        account = found.account
+        if account is None:
+            if secret is not None:
+                raise BadSecret(name.shown, sentence=ONE_WORD)
+            return self._granted_free(found.revision)
+        if secret is None:
+            raise NameOwned(name.shown)
+        if account.is_disabled:
+            raise BadSecret(name.shown)
+        if is_token:
+            return self._check_token(name, account, token_hash or b"", found)
+        return await self._check_secret(claim, secret, account, found)
+
+    def _check_token(self, name: Name, account: Account, token_hash: bytes, found: Found) -> Grant:
+        if found.token_use is TokenUse.UNKNOWN:
+            raise BadSecret(name.shown, sentence="This token was revoked, or not used for 30 days.")
+        if found.token_use is TokenUse.GOOD_TO_NOTE:
+            self._note(
+                lambda accounts: accounts.note_token_use(
+                    account.number, token_hash, self._wall_clock()
+                )
+            )
+        return Grant(is_proven=True, revision=found.revision)
+
+    async def _check_secret(
+        self, claim: Claim, secret: bytes, account: Account, found: Found
+    ) -> Grant:
+        if secrets.check_secret(secret) is not None:
+            raise BadSecret(claim.name.shown)
+
+        def check() -> bool | None:
+            return secrets.is_right(account.secret_hash, secret) or None
+
+        await self._prover.prove(claim.name, found, claim.host, claim.is_wanted, check)
+        # It took time, in which the account may have been disabled, removed or reset.
+        revision = await self._store.read(partial(_still_there, account))
+        if revision is None:
+            raise BadSecret(claim.name.shown)
+        network = network_of(claim.host)
+        self._note(
+            lambda accounts: accounts.note_success(account.number, network, self._wall_clock())
+        )
+        return Grant(is_proven=True, revision=revision)
+
+    def _granted_free(self, revision: int) -> Grant:
+        # One object for thousands of clients.
+        if self._free.revision != revision:
+            self._free = Grant(is_proven=False, revision=revision)
+        return self._free
+
+    def _note(self, job: Callable[[Accounts], None]) -> None:
+        # Nobody waits for it, and who has shown his secret is not turned away because it
+        # can not be written down; the store has logged why.
+        self._store.write(job).addErrback(lambda failure: failure.trap(Refusal))
+
+
+@implementer(IRealm)
+class NameRealm:
+    """The realm of names: an avatar is what its name was granted on."""
+
+    def requestAvatar(  # type: ignore[override]
+        self,
+        avatarId: Grant,  # noqa: N803 - likewise
+        mind: object,  # noqa: ARG002 - a grant has no use for it
+        *interfaces: type[Interface],
+    ) -> tuple[type[Interface], Grant, Callable[[], None]]:
+        """
+        Make an avatar of what a checker returned.
+
+        :raises TypeError: none of the interfaces is `IGrant`.
+        """
+        if IGrant not in interfaces:
+            raise TypeError(f"names are granted as {IGrant.__name__}")
+        return IGrant, avatarId, lambda: None

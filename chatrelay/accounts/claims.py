@@ -1,0 +1,229 @@
+"""
+The accounts as a relay sees them: who may have a name, who owns it, what was revoked.
+
+Authentication is `twisted.cred`'s: a portal, by default with the checker of
+`chatrelay.accounts.authentication`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+from chatrelay.accounts import secrets
+from chatrelay.accounts.authentication import (
+    AccountChecker,
+    Found,
+    NameClaim,
+    NameRealm,
+    Prover,
+    Store,
+    look_up,
+)
+from chatrelay.accounts.guessing import network_of
+from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
+from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
+from chatrelay.names import Name
+from chatrelay.store.accounts import Account, Accounts, Revocation
+
+T = TypeVar("T")
+
+_FULL = "There are as many registered names as there may be."
+_HAS_NONE = "Nobody registered this name: /register SECRET does it."
+_OLD_NEEDED = "This name has a secret: write /register NEW OLD."
+_NO_TOKEN = "A token does not serve as the old secret: write the secret itself."  # noqa: S105
+_PRUNE_INTERVAL_S = 3600.0
+
+_log = Logger(namespace="chatrelay")
+
+
+class AccountClaims:
+    """
+    Decides by the accounts in a store.
+
+    :ivar portal: what decides on claims; another `twisted.cred` checker than ours is
+        registered here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prover: Prover,
+        *,
+        max_accounts: int,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        Decide from now on.
+
+        :param wall_clock: seconds since the epoch.
+        """
+        self.portal = Portal(NameRealm(), [AccountChecker(store, prover, wall_clock)])
+        self._store = store
+        self._prover = prover
+        self._max_accounts = max_accounts
+        self._wall_clock = wall_clock
+        self._revision = 0
+        self._is_polling = False
+        self._pruned_s = 0.0
+
+    def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
+        """Decide by the portal."""
+        login = self.portal.login(NameClaim(claim), None, IGrant)
+        _tell(login.addCallback(_granted), claim.name, decided)
+
+    def register(self, registration: Registration, decided: Decided[Grant]) -> None:
+        """Make an account, or give it another secret; tokens of the old one are void."""
+        _tell(ensureDeferred(self._register(registration)), registration.name, decided)
+
+    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:
+        """Make a token, of which only the hash is kept."""
+        token = secrets.make_token()
+        job = partial(_add_token, name.key, secrets.token_hash(token), self._wall_clock())
+
+        def made(is_made: bool) -> bytes:
+            if not is_made:
+                raise BadSecret(name.shown)
+            return token
+
+        _tell(self._store.write(job).addCallback(made), name, decided)
+
+    def tick(self, revoked: Revoked) -> None:
+        """Look for what the accounts tool, or somebody else's registration, has revoked."""
+        if self._is_polling:
+            return
+        self._is_polling = True
+
+        def found(revocations: list[Revocation]) -> None:
+            for revocation in revocations:
+                self._revision = revocation.sequence
+                revoked(revocation.key, revocation.sequence)
+
+        def over(_: object) -> None:
+            self._is_polling = False
+
+        revision = self._revision
+        polled = self._store.read(lambda accounts: accounts.revocations_after(revision))
+        # The store has logged it; the next second is another attempt.
+        polled.addCallback(found).addErrback(lambda failure: failure.trap(Refusal))
+        polled.addErrback(lambda failure: _log.failure("revoking failed", failure))
+        polled.addBoth(over)
+        self._prune()
+
+    def _prune(self) -> None:
+        now_s = self._wall_clock()
+        if abs(now_s - self._pruned_s) >= _PRUNE_INTERVAL_S:
+            self._pruned_s = now_s
+            pruned = self._store.write(lambda accounts: accounts.prune(now_s))
+            pruned.addErrback(lambda failure: failure.trap(Refusal))
+
+    async def _register(self, registration: Registration) -> Grant:
+        name, host = registration.name, registration.host
+        problem = secrets.check_secret(registration.secret)
+        if problem is not None:
+            raise BadSecret(name.shown, sentence=problem)
+        network = network_of(host)
+        found = await self._store.read(
+            partial(look_up, name.key, network, None, self._wall_clock())
+        )
+        if found.account is None:
+            if registration.old_secret is not None:
+                raise BadSecret(name.shown, sentence=_HAS_NONE)
+            secret_hash = await self._prover.hash(
+                host, registration.is_wanted, partial(secrets.hash_secret, registration.secret)
+            )
+            job = partial(_add, name, secret_hash, network, self._wall_clock(), self._max_accounts)
+        else:
+            secret_hash = await self._change(registration, found.account, found)
+            job = partial(_change, found.account, secret_hash, network, self._wall_clock())
+        if not registration.is_wanted():
+            raise Busy
+        revision = await self._store.write(job)
+        if isinstance(revision, Refusal):
+            raise revision
+        return Grant(is_proven=True, revision=revision)
+
+    async def _change(self, registration: Registration, account: Account, found: Found) -> str:
+        name, old_secret = registration.name, registration.old_secret
+        if old_secret is None:
+            raise BadSecret(name.shown, sentence=_OLD_NEEDED)
+        if secrets.is_token(old_secret):
+            raise BadSecret(name.shown, sentence=_NO_TOKEN)
+        if account.is_disabled or secrets.check_secret(old_secret) is not None:
+            raise BadSecret(name.shown)
+
+        def check() -> str | None:
+            if not secrets.is_right(account.secret_hash, old_secret):
+                return None
+            return secrets.hash_secret(registration.secret)
+
+        return await self._prover.prove(
+            name, found, registration.host, registration.is_wanted, check
+        )
+
+
+def _granted(login: tuple[type[Interface], object, Callable[[], None]]) -> Grant:
+    _, grant, _ = login
+    if not isinstance(grant, Grant):
+        raise TypeError("a realm of names grants a Grant")
+    return grant
+
+
+def _add(
+    name: Name,
+    secret_hash: str,
+    network: str,
+    now_s: float,
+    max_accounts: int,
+    accounts: Accounts,
+) -> int | Refusal:
+    if accounts.count() >= max_accounts:
+        return NotAllowed(sentence=_FULL)
+    # Two may want it in the same moment: one of them at another relay's, or the tool's.
+    if not accounts.add(name, secret_hash, now_s):
+        return NameOwned(name.shown)
+    account = accounts.find(name.key)
+    if account is not None:
+        accounts.note_success(account.number, network, now_s)
+    return accounts.last_revocation()
+
+
+def _change(
+    account: Account, secret_hash: str, network: str, now_s: float, accounts: Accounts
+) -> int | Refusal:
+    now = accounts.find(account.key)
+    if now is None or (now.number, now.secret_hash) != (account.number, account.secret_hash):
+        return BadSecret(account.shown)
+    accounts.set_secret(account.number, secret_hash, now_s)
+    accounts.note_success(account.number, network, now_s)
+    return accounts.last_revocation()
+
+
+def _add_token(key: bytes, token_hash: bytes, now_s: float, accounts: Accounts) -> bool:
+    account = accounts.find(key)
+    if account is None or account.is_disabled:
+        return False
+    accounts.add_token(account.number, token_hash, now_s)
+    return True
+
+
+def _tell(deciding: Deferred[T], name: Name, decided: Decided[T]) -> None:
+    def failed(failure: Failure) -> None:
+        if failure.check(Refusal):
+            decided(failure.value)  # type: ignore[arg-type]  # it was checked
+        elif failure.check(UnauthorizedLogin):
+            decided(BadSecret(name.shown))
+        else:
+            _log.failure("the accounts failed", failure)
+            decided(StoreFailed(sentence="The relay failed to look this up; try again later."))
+
+    deciding.addCallbacks(decided, failed)
+    deciding.addErrback(lambda failure: _log.failure("a decision failed", failure))

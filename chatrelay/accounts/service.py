@@ -1,0 +1,104 @@
+"""What a relay's accounts need while it runs: the store and its thread, threads that hash."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from chatrelay.accounts.authentication import Prover
+from chatrelay.accounts.claims import AccountClaims
+from chatrelay.accounts.hashing import HashQueue
+from chatrelay.relay import Relay
+from chatrelay.store.thread import StoreThread
+
+T = TypeVar("T")
+
+# A hash may take as long as it likes; a message may not.  With as many hashes as cores, the
+# reactor would otherwise have half of one.
+_NICENESS = 10
+
+
+class AccountService(Service):
+    """
+    Lets the names of a relay be owned, from its start to its stop.
+
+    :ivar store: where the accounts are.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401 - several interfaces
+        relay: Relay,
+        directory: Path,
+        *,
+        hashing_threads: Any = None,  # noqa: ANN401 - ThreadPool has no interface
+        store: StoreThread | None = None,
+    ) -> None:
+        """
+        Make the service.
+
+        :param relay: whose names may be owned.
+        :param directory: where the accounts are kept; it is made if it is not there.
+        :param hashing_threads: where secrets are hashed, as
+            `twisted.python.threadpool.ThreadPool`.
+        :param store: one with other threads than its own.
+        """
+        self.store = store or StoreThread(reactor, directory)
+        self._reactor = reactor
+        self._relay = relay
+        self._threads = hashing_threads or ThreadPool(0, relay.limits.max_running_hashes, "hashing")
+
+    def startService(self) -> None:
+        """
+        Open the store, and let the relay decide by it.
+
+        :raises StoreError: it can not be opened; with one sentence for the operator.
+        """
+        self.store.open()
+        self._threads.start()
+        relay = self._relay
+        hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
+        relay.claims = AccountClaims(
+            self.store,
+            Prover(hashes, relay.limits, relay.seconds, relay.console),
+            max_accounts=relay.limits.max_accounts,
+            wall_clock=relay.wall_clock,
+        )
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop hashing, and close the store.
+
+        :returns: fires with ``None`` when another relay may open it.
+        """
+        super().stopService()
+        self._threads.stop()
+        return self.store.close()
+
+    def _in_thread(
+        self, work: Callable[[], object], done: Callable[[object | Exception], None]
+    ) -> None:
+        def ended(result: object) -> None:
+            done(result.value if isinstance(result, Failure) else result)
+
+        deferToThreadPool(self._reactor, self._threads, _nicely, work).addBoth(ended)
+
+
+def _nicely(work: Callable[[], T]) -> T:
+    if sys.platform == "linux":
+        # On Linux the priority is the thread's own.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    return work()

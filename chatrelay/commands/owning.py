@@ -1,0 +1,73 @@
+"""The commands that make a name one's own (docs/protocol.rst, *Owned names*)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chatrelay.claims import Grant, Registration
+from chatrelay.commands.verb import Verb, wrong_form
+from chatrelay.errors import NotAllowed
+from chatrelay.naming import check_confidential
+from chatrelay.pending import await_decision
+
+if TYPE_CHECKING:
+    from chatrelay.session import Session
+
+_NOT_OWNED = "Only a registered name has tokens; /register SECRET makes it one."
+
+
+def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
+    if len(words) not in (1, 2):
+        raise wrong_form("/register SECRET, or /register NEW OLD to change it")
+    check_confidential(session)
+    registration = Registration(
+        session.name,
+        words[0],
+        words[1] if len(words) > 1 else None,
+        session.peer.host,
+        lambda: not session.is_closed,
+    )
+    await_decision(
+        session,
+        partial(session.relay.claims.register, registration),
+        partial(_registered, session, ref),
+        ref,
+    )
+    return ()
+
+
+def _registered(session: Session, ref: bytes, grant: Grant) -> None:
+    is_new = not session.grant.is_proven
+    session.grant = grant
+    session.answer(b"!registered " + session.name.shown, ref)
+    session.relay.console.registered(session.name.shown, session.peer, is_new=is_new)
+    # What others were granted the name on holds no longer.
+    session.relay.revoke(session.name.key, grant.revision)
+
+
+def _token(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
+    if words:
+        raise wrong_form("/token")
+    check_confidential(session)
+    if not session.grant.is_proven:
+        raise NotAllowed(sentence=_NOT_OWNED)
+    await_decision(
+        session,
+        partial(session.relay.claims.issue_token, session.name),
+        lambda token: session.answer(b"!token " + token, ref),
+        ref,
+    )
+    return ()
+
+
+VERBS = (
+    Verb(
+        b"register",
+        "/register SECRET [OLD]",
+        "own this name, or change its secret",
+        _register,
+    ),
+    Verb(b"token", "/token", "a token that stands for the secret", _token),
+)

@@ -1,0 +1,108 @@
+"""
+A relay in one process whose names can be owned: a real store, without threads.
+
+Hashing is quick, and is done at once, or when a test says so.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.accounts import secrets
+from chatrelay.accounts.service import AccountService
+from chatrelay.names import Name, parse_name
+from chatrelay.store.accounts import Account, Accounts
+from chatrelay.store.thread import StoreThread
+from tests.relay_harness import Client, World
+from tests.store_harness import (
+    Cleanups,
+    ImmediateThreadpool,
+    ManualThreadpool,
+    ThreadlessReactor,
+    temporary_directory,
+)
+
+SECRET = b"correct-horse"
+OTHER_SECRET = b"battery-staple"
+
+
+class OwnedWorld(World):
+    """
+    A relay with accounts.
+
+    :ivar store: where they are.
+    :ivar hashing: what runs the hashes.
+    :ivar storing: what runs the store's jobs.
+    """
+
+    def __init__(
+        self,
+        test: SynchronousTestCase | Cleanups,
+        *arguments: Any,
+        hashing: ImmediateThreadpool | None = None,
+        storing: ImmediateThreadpool | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        quick = (
+            mock.patch.object(secrets, "hash_secret", _hash),
+            mock.patch.object(secrets, "is_right", lambda kept, secret: kept == _hash(secret)),
+        )
+        for patch in quick:
+            patch.start()
+            test.addCleanup(patch.stop)
+        self.hashing = hashing or ImmediateThreadpool()
+        self.storing = storing or ImmediateThreadpool()
+        reactor = ThreadlessReactor(self.clock)
+        directory = temporary_directory(test)
+        self.store = StoreThread(reactor, directory, threadpool=self.storing)
+        self.service = AccountService(
+            reactor, self.relay, directory, hashing_threads=self.hashing, store=self.store
+        )
+        self.service.startService()
+        test.addCleanup(self._stop)
+
+    def owner(self, name: bytes, secret: bytes = SECRET, host: str = "127.0.0.1") -> Client:
+        """Connect a client that has registered its name, or logged in."""
+        client = self.connect(host)
+        (told,) = client.lines(name + b" " + secret)
+        if told.startswith(b"!error bad-secret "):
+            client.lines(name)
+            (told,) = client.lines(b"/register " + secret)
+        assert told.startswith((b"!registered ", b"!welcome ")), told
+        return client
+
+    def account(self, name: bytes) -> Account | None:
+        """What is kept of a name."""
+        return self.in_store(lambda accounts: accounts.find(parse_name(name).key))
+
+    def in_store(self, job: Any) -> Any:
+        """Do what the accounts tool would do beside the relay."""
+        results: list[Any] = []
+        self.store.write(job).addBoth(results.append)
+        if isinstance(self.storing, ManualThreadpool):
+            self.storing.run_all()
+        return results[0]
+
+    def add(self, name: bytes, secret: bytes = SECRET) -> None:
+        """Make an account as the tool does."""
+        owned: Name = parse_name(name)
+
+        def job(accounts: Accounts) -> None:
+            accounts.add(owned, _hash(secret), self.relay.wall_clock())
+
+        self.in_store(job)
+
+    def _stop(self) -> None:
+        stopped = self.service.stopService()
+        if isinstance(self.storing, ManualThreadpool):
+            self.storing.run_all()
+        assert stopped.called
+
+
+def _hash(secret: bytes) -> str:
+    return sha256(secret).hexdigest()
