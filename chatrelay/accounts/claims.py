@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
@@ -72,11 +72,53 @@ class AccountClaims:
         self._max_accounts = max_accounts
         self._wall_clock = wall_clock
         self._revision = 0
+        self._unproven: list[tuple[Claim, Decided[Grant]]] = []
+        self._is_looking = False
         self._is_polling = False
         self._pruned_s = 0.0
 
     def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
-        """Decide by the portal."""
+        """
+        Decide by the portal, if the name is owned or a secret was shown.
+
+        A name that nobody owns needs no authentication: all such claims that come while the
+        store is asked are answered by its next job.
+        """
+        if claim.secret is not None:
+            self._authenticate(claim, decided)
+            return
+        self._unproven.append((claim, decided))
+        if not self._is_looking:
+            self._look()
+
+    def _look(self) -> None:
+        self._is_looking = True
+        asked, self._unproven = self._unproven, []
+
+        def over(result: T) -> T:
+            self._is_looking = False
+            if self._unproven:
+                self._look()
+            return result
+
+        def looked(found: tuple[set[bytes], int]) -> None:
+            owned, revision = found
+            free = Grant(is_proven=False, revision=revision)
+            for claim, decided in asked:
+                if claim.name.key in owned:
+                    self._authenticate(claim, decided)
+                else:
+                    decided(free)
+
+        def failed(failure: Failure) -> None:
+            for claim, decided in asked:
+                _tell(fail(failure), claim.name, decided)
+
+        looking = self._store.read(partial(_owned, [claim.name.key for claim, _ in asked]))
+        looking.addBoth(over).addCallbacks(looked, failed)
+        looking.addErrback(lambda failure: _log.failure("a decision failed", failure))
+
+    def _authenticate(self, claim: Claim, decided: Decided[Grant]) -> None:
         login = self.portal.login(NameClaim(claim), None, IGrant)
         _tell(login.addCallback(_granted), claim.name, decided)
 
@@ -168,6 +210,10 @@ class AccountClaims:
         return await self._prover.prove(
             name, found, registration.host, registration.is_wanted, check
         )
+
+
+def _owned(keys: list[bytes], accounts: Accounts) -> tuple[set[bytes], int]:
+    return {key for key in keys if accounts.find(key) is not None}, accounts.last_revocation()
 
 
 def _granted(login: tuple[type[Interface], object, Callable[[], None]]) -> Grant:
