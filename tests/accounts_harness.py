@@ -34,7 +34,8 @@ class OwnedWorld(World):
     """
     A relay with accounts.
 
-    :ivar store: where they are.
+    :ivar directory: where they are.
+    :ivar store: what they are reached by.
     :ivar hashing: what runs the hashes.
     :ivar storing: what runs the store's jobs.
     """
@@ -49,8 +50,8 @@ class OwnedWorld(World):
     ) -> None:
         super().__init__(*arguments, **options)
         quick = (
-            mock.patch.object(secrets, "hash_secret", _hash),
-            mock.patch.object(secrets, "is_right", lambda kept, secret: kept == _hash(secret)),
+            mock.patch.object(secrets, "hash_secret", quick_hash),
+            mock.patch.object(secrets, "is_right", lambda kept, secret: kept == quick_hash(secret)),
         )
         for patch in quick:
             patch.start()
@@ -58,7 +59,7 @@ class OwnedWorld(World):
         self.hashing = hashing or ImmediateThreadpool()
         self.storing = storing or ImmediateThreadpool()
         reactor = ThreadlessReactor(self.clock)
-        directory = temporary_directory(test)
+        directory = self.directory = temporary_directory(test)
         self.store = StoreThread(reactor, directory, threadpool=self.storing)
         self.service = AccountService(
             reactor, self.relay, directory, hashing_threads=self.hashing, store=self.store
@@ -93,7 +94,7 @@ class OwnedWorld(World):
         owned: Name = parse_name(name)
 
         def job(accounts: Accounts) -> None:
-            accounts.add(owned, _hash(secret), self.relay.wall_clock())
+            accounts.add(owned, quick_hash(secret), self.relay.wall_clock())
 
         self.in_store(job)
 
@@ -104,5 +105,6 @@ class OwnedWorld(World):
         assert stopped.called
 
 
-def _hash(secret: bytes) -> str:
+def quick_hash(secret: bytes) -> str:
+    """What stands for a slow hash."""
     return sha256(secret).hexdigest()
