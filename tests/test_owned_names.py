@@ -346,7 +346,10 @@ class RevocationTests(SynchronousTestCase):
             accounts.remove(number, 0.0)
 
         for change in (disable, reset, remove):
-            first, second = self.world.owner(b"carol"), self.world.owner(b"carol")
+            first, second = self.world.owner(b"carol"), self.world.connect()
+            (told,) = first.lines(b"/token")
+            (told,) = second.lines(b"carol " + told.removeprefix(b"!token "))
+            self.assertEqual(told, welcome("carol"))
             other = self.world.join(b"dave")
             number = self.world.account(b"carol").number
             self.world.in_store(
