@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import pty
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,18 +17,14 @@ from chatrelay.private_input import (
     secret_from_environment,
     secret_from_file,
 )
-
-ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_S = 30
+from tests.terminal_harness import DEADLINE_S, ROOT, on_terminal
 
 PROGRAM = """
-import fcntl, sys, termios
-if sys.argv[1] == "terminal":
-    fcntl.ioctl(int(sys.argv[3]), termios.TIOCSCTTY, 0)
+import sys
 from chatrelay import private_input
 from chatrelay.errors import Misuse
 try:
-    print("read", getattr(private_input, sys.argv[2])("Secret: "))
+    print("read", getattr(private_input, sys.argv[1])("Secret: "))
 except Misuse as misuse:
     print("refused:", misuse)
 """
@@ -118,42 +110,8 @@ class TerminalTests(SynchronousTestCase):
 
     def on_terminal(self, function: str, *typed: bytes) -> tuple[bytes, bytes]:
         """Returns what the terminal showed and what the program printed."""
-        ours, theirs = pty.openpty()
-        self.addCleanup(os.close, ours)
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "terminal", function, str(theirs)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=[theirs],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        self.addCleanup(self._end, process)
-        os.close(theirs)
-        shown = b""
-        for index, line in enumerate(typed):
-            # Typed only when it is asked for: before that the terminal still shows it.
-            while shown.count(b": ") <= index:
-                shown += self._shown(ours)
-            os.write(ours, line)
-        printed, _ = process.communicate(timeout=DEADLINE_S)
-        while piece := self._shown(ours):
-            shown += piece
+        shown, printed, _ = on_terminal(self, ["-c", PROGRAM, function], *typed)
         return shown, printed
-
-    def _shown(self, ours: int) -> bytes:
-        readable, _, _ = select.select([ours], [], [], DEADLINE_S)
-        self.assertTrue(readable, "the terminal shows nothing more")
-        try:
-            return os.read(ours, 4096)
-        except OSError as error:
-            self.assertEqual(error.errno, errno.EIO)  # nobody has it open any more
-            return b""
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(DEADLINE_S)
 
     def test_it_is_read_and_not_shown(self) -> None:
         shown, printed = self.on_terminal("prompt_secret", b"hunter2 \xc3\xbc\n")
@@ -177,7 +135,7 @@ class TerminalTests(SynchronousTestCase):
 
     def test_no_terminal(self) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "nothing", "prompt_secret"],
+            [sys.executable, "-c", PROGRAM, "prompt_secret"],
             input=b"hunter2\n",
             stdout=subprocess.PIPE,
             start_new_session=True,
