@@ -76,7 +76,6 @@ class StoreThread:
         self._runner: JobRunner | None = None
         self._waiting: list[_Waiting] = []
         self._is_running = False
-        self._is_telling = False
         self._is_closing = False
         self._closed: list[Deferred[None]] = []
         self._fault_line_s: float | None = None
@@ -159,9 +158,7 @@ class StoreThread:
         # First, so that the thread works while the reactor tells about what is done.
         if self._waiting:
             self._run_waiting()
-        was_telling, self._is_telling = self._is_telling, True
         self._tell(batch, result)
-        self._is_telling = was_telling
         self._close_if_idle()
 
     def _tell(self, batch: Sequence[_Waiting], result: Done | Failure) -> None:
@@ -190,7 +187,7 @@ class StoreThread:
             )
 
     def _close_if_idle(self) -> None:
-        if not self._is_closing or self._is_running or self._is_telling:
+        if not self._is_closing or self._is_running:
             return
         if self._has_thread:
             assert self._runner is not None, "not open"  # noqa: S101 - the thread ran its jobs
