@@ -18,8 +18,14 @@ SENTENCE = "The relay could not read or write its accounts; its operator finds w
 
 # The disk, and not the job that asked; what else sqlite3 raises is a bug in a job's SQL.
 _FAULTS = (sqlite3.OperationalError, sqlite3.InternalError, StoreError)
-# After these the connection is as good as it was.
+# After these the connection is as good as it was, and reads what another one, which would have
+# to write before it can, would not.
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_PASSING_WRITES = {
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+}
 
 
 class Job(NamedTuple):
@@ -77,7 +83,8 @@ class JobRunner:
                 outcomes += [_store_failed() for _ in group]
         if self._fault is None:
             return Done(outcomes, None)
-        if getattr(self._fault, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
+        code = getattr(self._fault, "sqlite_errorcode", 0)
+        if code & 0xFF not in _PASSING and code not in _PASSING_WRITES:
             self.close()
         return Done(outcomes, explain(self._fault))
 
