@@ -4,7 +4,7 @@ The matching client, as a library: ``from chatrelay.client import connect``.
 ``python -m chatrelay.client NAME`` runs it as a program (docs/client.rst).
 """
 
-from chatrelay.client.connecting import connect
+from chatrelay.client.connecting import connect, tls_endpoint
 from chatrelay.client.core import Answer, Disconnected, Message, Reply, Unreachable
 from chatrelay.client.library import Client
 from chatrelay.client.reconnect import Reconnector, Trouble, stay_connected
@@ -20,4 +20,5 @@ __all__ = [
     "Unreachable",
     "connect",
     "stay_connected",
+    "tls_endpoint",
 ]

@@ -1,16 +1,18 @@
-"""How a program gets a `Client`: `connect`."""
+"""How a program gets a `Client`: `connect`, and `tls_endpoint` for connecting over TLS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import clientFromString
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from chatrelay.client import core
 from chatrelay.client.library import Client
 from chatrelay.client.protocol import WELCOME_TIMEOUT_S, Claim, open_connection
+from chatrelay.client.trust import ServerTrust
 from chatrelay.errors import Misuse
 
 DEFAULT_CAPS = ("id", "time")
@@ -28,7 +30,8 @@ def connect(
     Connect to a relay under a name.
 
     :param reactor: the reactor, or in tests whatever keeps time.
-    :param server: a client endpoint string as ``tcp:localhost:12345``, or an endpoint.
+    :param server: a client endpoint string as ``tcp:localhost:12345``, or an endpoint,
+        as `tls_endpoint` makes one.
     :param name: the name to take.
     :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
         A ``!ping`` is answered by the client.
@@ -47,6 +50,39 @@ def connect(
         return client
 
     return ensureDeferred(open_client())
+
+
+def tls_endpoint(
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    host: str,
+    port: int,
+    *,
+    ca_file: str | None = None,
+) -> IStreamClientEndpoint:
+    """
+    Where a relay is that speaks TLS: what `connect` and `stay_connected` take as server.
+
+    Whoever connects to it fails with `Unreachable`, and a sentence that says why, if the
+    server's certificate is not for `host`, not valid now, or not trusted; nothing is
+    sent to that server.  TLS 1.2 is the least that is spoken.
+
+    :param host: a name or an IP address; the certificate has to be for it.
+    :param port: the relay's port for TLS.
+    :param ca_file: a file with one or more CA certificates in PEM that are trusted
+        instead of the system's.  It is read now, once.
+    :raises Misuse: the host can not be one, or the file holds no certificate.
+    """
+    return endpoint_trusting(reactor, ServerTrust(host, port, ca_file=ca_file))
+
+
+def endpoint_trusting(
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    trust: ServerTrust,
+) -> IStreamClientEndpoint:
+    """The endpoint for the server that `trust` is about."""
+    # Tries IPv6 and IPv4 side by side.
+    tcp = HostnameEndpoint(reactor, trust.host, trust.port)
+    return wrapClientTLS(trust, tcp, clock=reactor)
 
 
 def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:

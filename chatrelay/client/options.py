@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint
@@ -10,7 +12,8 @@ from twisted.python import usage
 
 from chatrelay._version import __version__
 from chatrelay.client import core
-from chatrelay.client.connecting import endpoint_for
+from chatrelay.client.connecting import endpoint_for, endpoint_trusting
+from chatrelay.client.trust import FOR_USERS, ServerTrust
 from chatrelay.errors import Misuse
 
 EXIT_OK = 0
@@ -24,6 +27,12 @@ EXIT_INTERRUPTED = 128
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 12345
+
+_UNCHECKED = "tls-without-checking-the-server"
+_WARNING = (
+    f"The server is not checked (--{_UNCHECKED}): what is sent is encrypted, but perhaps "
+    "for somebody else than the relay."
+)
 
 
 class ClientOptions(usage.Options):
@@ -39,6 +48,11 @@ class ClientOptions(usage.Options):
         ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
         ["server", "s", None, "A Twisted client endpoint instead, as unix:/run/chatrelay.sock."],
         ["to", "t", None, "The name that plain lines go to."],
+        ["ca", None, None, "A file with the CA certificates to trust; means --tls."],
+    ]
+    optFlags = [  # noqa: N815 - usage.Options' name
+        ["tls", None, "Connect over TLS, and check that the server is the right one."],
+        [_UNCHECKED, None, "Connect over TLS to whoever answers."],
     ]
 
     def opt_version(self) -> None:
@@ -64,6 +78,7 @@ class ClientOptions(usage.Options):
         """
         if self["server"] is not None and (self["host"] or self["port"]) is not None:
             raise usage.UsageError("--server stands instead of --host and --port.")
+        self._check_tls()
         port = self["port"] if self["port"] is not None else str(DEFAULT_PORT)
         if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
             raise usage.UsageError("--port is a number from 1 to 65535.")
@@ -82,12 +97,40 @@ class ClientOptions(usage.Options):
             label = "NAME" if option == "name" else f"--{option}"
             raise usage.UsageError(f"{label}: {misuse}") from None
 
+    def _check_tls(self) -> None:
+        asked = [option for option in ("tls", "ca", _UNCHECKED) if self[option] not in (None, 0)]
+        if asked and self["server"] is not None:
+            raise usage.UsageError(f"--{asked[0]} goes with --host and --port, not with --server.")
+        if self[_UNCHECKED] and self["ca"] is not None:
+            raise usage.UsageError(f"--ca is for checking the server, which --{_UNCHECKED} skips.")
+        self["tls"] = bool(asked)
+
+    def _tls_endpoint(self, reactor: Any) -> IStreamClientEndpoint:  # noqa: ANN401
+        is_checked = not self[_UNCHECKED]
+        try:
+            trust = ServerTrust(
+                self["host"],
+                self["port"],
+                ca_file=self["ca"],
+                is_checked=is_checked,
+                advice=FOR_USERS,
+            )
+        except Misuse as misuse:
+            raise usage.UsageError(str(misuse)) from None
+        if not is_checked:
+            with suppress(OSError):
+                os.write(2, f"chatrelay.client: {_WARNING}\n".encode())
+        return endpoint_trusting(reactor, trust)
+
     def endpoint(self, reactor: Any) -> IStreamClientEndpoint:  # noqa: ANN401 - several interfaces
         """
-        Where the relay is.
+        Where the relay is; it is called once, and warns of a server that is not checked.
 
-        :raises usage.UsageError: ``--server`` is no client endpoint.
+        :raises usage.UsageError: ``--server`` is no client endpoint, ``--ca`` no file with
+            certificates, or ``--host`` can not be in a certificate.
         """
+        if self["tls"]:
+            return self._tls_endpoint(reactor)
         if self["server"] is None:
             # Tries IPv6 and IPv4 side by side, so that "localhost" is whichever answers.
             return HostnameEndpoint(reactor, self["host"], self["port"])

@@ -20,6 +20,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from chatrelay.client.core import Disconnected, Reply, Unreachable, parse_line, refusal_from
+from chatrelay.client.trust import why_tls_failed
 from chatrelay.errors import (
     ChatrelayError,
     Refusal,
@@ -182,7 +183,8 @@ class ClientProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Tell whoever waits."""
-        why = self._abort_reason or describe(cast(BaseException, reason.value))
+        error = cast(BaseException, reason.value)
+        why = self._abort_reason or why_tls_failed(self.transport, error) or describe(error)
         if self._last_error is not None:
             why = f"The relay closed the connection: {self._last_error.sentence}"
         handler, self._handler = self._handler, None
@@ -265,6 +267,7 @@ def describe_unreachable(endpoint: IStreamClientEndpoint, error: BaseException) 
 
 def _place(endpoint: IStreamClientEndpoint) -> str:
     # Endpoints have no way to ask them: what is not one of Twisted's is not described.
+    endpoint = getattr(endpoint, "_wrappedEndpoint", endpoint)  # what TLS is put around
     path = getattr(endpoint, "_path", None)
     if path is not None:
         return f" at {path}"
