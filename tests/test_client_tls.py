@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -26,8 +27,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.client import Unreachable, connect, stay_connected, tls_endpoint
 from chatrelay.client.connecting import endpoint_for, endpoint_trusting
 from chatrelay.client.options import ClientOptions
+from chatrelay.client.protocol import ClientProtocol
 from chatrelay.client.trust import FOR_USERS, ServerTrust, why_tls_failed
 from chatrelay.errors import Misuse
+from tests.client_harness import RelayTransport
 
 NOW = datetime.now(UTC)
 PLACE = "relay.example port 12346"
@@ -509,6 +512,24 @@ def _record_types(stream: bytes) -> list[int]:
         types.append(stream[0])
         stream = stream[5 + int.from_bytes(stream[3:5], "big") :]
     return types
+
+
+class SocketTests(TlsCase):
+    """What is asked of the kernel is asked under TLS, too."""
+
+    def test_vanished_relay(self) -> None:
+        """The kernel is told to find out in a minute that a relay is gone."""
+        trust = ServerTrust("relay.example", 12346)
+        factory = TLSMemoryBIOFactory(
+            trust, True, Factory.forProtocol(ClientProtocol), self.reactor
+        )
+        with socket.socket() as handle:
+            transport = RelayTransport()
+            transport.getHandle = lambda: handle
+            factory.buildProtocol(None).makeConnection(transport)
+            for option, value in [("TCP_KEEPIDLE", 30), ("TCP_USER_TIMEOUT", 60_000)]:
+                if number := getattr(socket, option, None):
+                    self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, number), value)
 
 
 class AlertTests(TlsCase):

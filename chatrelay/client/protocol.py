@@ -17,6 +17,7 @@ from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from chatrelay.client.core import Disconnected, Reply, Unreachable, parse_line, refusal_from
@@ -280,6 +281,8 @@ def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an e
     if hasattr(transport, "setTcpNoDelay"):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
+    if isinstance(transport, ProtocolWrapper):
+        transport = transport.transport  # the handle of TLS is OpenSSL's, and no socket
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     if not isinstance(handle, socket.socket) or handle.family == socket.AF_UNIX:
         return
