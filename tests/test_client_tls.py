@@ -337,6 +337,16 @@ class ServerTests(TlsCase):
                 "has to be relay.example.",
             ),
             Case(
+                "names that are no certificate's",
+                made(
+                    self.ca,
+                    x509.UnrecognizedExtension(
+                        x509.SubjectAlternativeName.oid, b"\x30\x03\x82\x01\xff"
+                    ),
+                ),
+                f"The certificate of {PLACE} can not be read.",
+            ),
+            Case(
                 "not for servers",
                 made(
                     self.ca,
@@ -687,7 +697,13 @@ class WhyTests(SynchronousTestCase):
     """`why_tls_failed`."""
 
     def test_not_tls_at_all(self) -> None:
-        """What has nothing to do with TLS is told otherwise."""
+        """What has nothing to do with TLS is told otherwise; it may have no handle any more."""
+
+        class Lost:
+            def getHandle(self) -> None:
+                raise AttributeError("socket")
+
+        self.assertIsNone(why_tls_failed(Lost(), OSError()))
         self.assertIsNone(why_tls_failed(object(), OSError()))
         self.assertIsNone(why_tls_failed(None, SSL.Error()))
 
