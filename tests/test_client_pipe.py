@@ -92,12 +92,44 @@ class PipeProgramTests(SynchronousTestCase):
         self.assertEqual((self.stdio.value(), self.said), (b"!pong\n", []))
 
     def test_drain_over_tls(self) -> None:
-        """TLS has no half-close: there it says /quit."""
+        """TLS has no half-close: there it says /quit when everything is answered."""
+        relay = self.begin()
+        directlyProvides(relay, ISSLTransport)
+        self.program.dataReceived(b"/who")
+        self.program.readConnectionLost()
+        who, asked = relay.lines()
+        ref = asked.removesuffix(b"/ping .")
+        self.assertEqual((who, ref[:5]), (b"/who", b"@ref="))
+        relay.say(b"!end who 0")
+        self.assertEqual(relay.lines(), [])
+        relay.say(b"%bob%late", ref + b"!pong .")
+        self.assertEqual(relay.lines(), [ref + b"/quit"])
+        relay.say(b"%bob%later", ref + b"!bye")
+        relay.lose()
+        self.assertFalse(relay.half_closed)
+        self.assert_status(EXIT_OK)
+        # As without TLS: nothing but what was asked for and what came.
+        self.assertEqual(self.stdio.value(), b"!end who 0\n%bob%late\n%bob%later\n")
+
+    def test_users_quit_over_tls(self) -> None:
+        """After a /quit of the user's own the relay answers nothing more, and need not."""
+        relay = self.begin()
+        directlyProvides(relay, ISSLTransport)
+        self.program.dataReceived(b"/quit\n")
+        self.program.readConnectionLost()
+        relay.say(b"!bye")
+        relay.lose()
+        self.assert_status(EXIT_OK)
+        self.assertEqual((self.stdio.value(), self.said), (b"!bye\n", []))
+
+    def test_closed_before_the_last_answer(self) -> None:
+        """A connection that ends in order, but before that answer, is told."""
         relay = self.begin()
         directlyProvides(relay, ISSLTransport)
         self.program.readConnectionLost()
-        self.assertEqual(relay.lines(), [b"/quit"])
-        self.assertFalse(relay.half_closed)
+        relay.lose()
+        self.assert_status(EXIT_LOST)
+        self.assertIn("may not have arrived", self.said[0])
 
     def test_input_ends_before_the_welcome(self) -> None:
         """What was read before the welcome is sent after it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
@@ -37,6 +38,8 @@ from chatrelay.errors import ChatrelayError, Refusal
 
 PATIENCE_S = 90.0
 _BYE = b"!bye"
+# Asks the relay under TLS whether all is answered; no line of the user's has this ref.
+_LAST_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
 _MAY_BE_LOST = "Lines sent just before may not have arrived."
 
 
@@ -73,6 +76,8 @@ class PipeProgram(Protocol):
         self._input = InputLines(to)
         self._unsent = b""
         self._input_ended = False
+        self._awaits_last_answer = False
+        self._has_quit = False
         self._output_full = False
         self._output_closed: Deferred[None] | None = Deferred()
         self._connection: ClientProtocol | None = None
@@ -187,8 +192,10 @@ class PipeProgram(Protocol):
             self.asked_to_end = True
             transport.unregisterProducer()
             if ISSLTransport.providedBy(transport):
-                # TLS has no half-close; what it would close is the whole connection.
-                transport.write(b"/quit\n")
+                # TLS has no half-close; what it would close is the whole connection.  And
+                # after a /quit the relay waits 5 s for who reads: first everything is read.
+                transport.write(_LAST_REF + b"/ping .\n")
+                self._awaits_last_answer = True
             else:
                 transport.loseWriteConnection()
 
@@ -197,10 +204,23 @@ class PipeProgram(Protocol):
         # It carries back the ref of a /quit that had one.
         if any(line.endswith(_BYE) and core.is_bye(core.parse_line(line)) for line in lines):
             self.asked_to_end = True
+            # The user's own /quit: the relay answers nothing that was written after it.
+            self._awaits_last_answer = False
+        if self._awaits_last_answer or self._has_quit:
+            lines = self._without_last_answers(lines)
         if self.escape_output:
             lines = [harmless_bytes(line) for line in lines]
-        if self._output_closed is not None:
+        if lines and self._output_closed is not None:
             self.transport.write(b"\n".join(lines) + b"\n")
+
+    def _without_last_answers(self, lines: list[bytes]) -> list[bytes]:
+        """What the user asked for; the answer to the last question ends the connection."""
+        asked_for = [line for line in lines if not line.startswith(_LAST_REF)]
+        if len(asked_for) < len(lines) and self._awaits_last_answer:
+            self._awaits_last_answer, self._has_quit = False, True
+            if self._connection is not None:
+                self._connection.write_lines([_LAST_REF + b"/quit"])
+        return asked_for
 
     def connection_lost(self, error: Disconnected, *, clean: bool) -> None:
         """The connection ended: for good if it was asked to, else there will be another."""
@@ -209,7 +229,8 @@ class PipeProgram(Protocol):
         if self._close_timer is not None:
             with suppress(AlreadyCalled, AlreadyCancelled):
                 self._close_timer.cancel()
-        if self.asked_to_end and not clean and self._status == EXIT_OK:
+        is_answered = clean and not self._awaits_last_answer
+        if self.asked_to_end and not is_answered and self._status == EXIT_OK:
             self._say(f"{error} {_MAY_BE_LOST}")
             self._status = EXIT_LOST
         lost, self._lost = self._lost, Deferred()

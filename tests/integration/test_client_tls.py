@@ -218,6 +218,8 @@ class PipeTests(TlsCase):
         answers = [line for line in printed.splitlines() if line.startswith(b"@ref=")]
         self.assertEqual(answers, [b"@ref=%d !sent reverse" % n for n in range(count)])
         self.assertEqual(printed.count(b"%reverse%"), count)
+        # And nothing else than without TLS.
+        self.assertEqual(printed.count(b"\n"), 2 * count + 1)
 
     def test_reconnects(self) -> None:
         """A relay that comes back with another certificate of the CA is gone on with."""
