@@ -139,7 +139,11 @@ class ProtocolTableTests(SynchronousTestCase):
         self.assertEqual(written, {code: kind.sentence for code, kind in REFUSALS.items()})
 
     def test_codes_that_are_seen_today_are_those_that_the_relay_raises(self) -> None:
-        relay = [path for path in (ROOT / "chatrelay").rglob("*.py") if "client" not in path.parts]
+        relay = [
+            path
+            for path in (ROOT / "chatrelay").rglob("*.py")
+            if "client" not in path.relative_to(ROOT).parts
+        ]
         source = "".join(
             path.read_text(encoding="utf-8") for path in relay if path.name != "errors.py"
         )
