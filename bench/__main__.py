@@ -37,7 +37,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
         default=[],
         metavar="'LABEL NAME=VALUE ...'",
         help="chatrelay once more, with these environment variables; PYTHONPATH=/another/checkout"
-        " compares two versions",
+        " compares two versions; with a label that ends in -tls, over TLS",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it (needs matplotlib)")
@@ -52,7 +52,7 @@ def _relays(arguments: argparse.Namespace) -> list[Relay]:
         relay = RELAYS[name]
         if relay.is_missing:
             print(f"{relay.label} is missing; {relay.installed_by} installs it", file=sys.stderr)
-        elif relay.dialect != "unparsed" or {"d", "f"} & set(arguments.work):
+        elif relay.works & set(arguments.work):
             relays.append(relay)
     for variant in arguments.variant:
         label, *settings = variant.split()

@@ -34,11 +34,13 @@ class Dialect:
     :cvar ping: what the relay may send between messages.
     :cvar pong: what answers it.
     :cvar max_text_bytes: the longest text that its messages can hold.
+    :cvar greets_in_clear: whether a relay that asks for TLS says something before it, a line.
     """
 
     ping = b""
     pong = b""
     max_text_bytes = 1 << 20
+    greets_in_clear = False
 
     def steps(self, name: str) -> list[Step]:
         """How a client gets its name."""
@@ -88,6 +90,7 @@ class Nats(Dialect):
 
     ping = b"PING\r\n"
     pong = b"PONG\r\n"
+    greets_in_clear = True
 
     def steps(self, name: str) -> list[Step]:
         """How a client gets its name."""

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.results import MEASURES, WORKS, Entry, Measure, Results, Spread
+from bench.results import MEASURES, SECURED, WORKS, Entry, Measure, Results, Spread
 
 _OURS, _NATS, _OTHERS, _LIMIT = "#1f5fa8", "#6b6b6b", "#b9b9b9", "#e3d9c0"
 _PREFERRED_SIZE = 64
@@ -100,4 +100,4 @@ def _scaled(spread: Spread | None, scale: float) -> Spread:
 def _color(entry: Entry) -> str:
     if entry.relay.startswith("chatrelay") or entry.label == entry.relay:
         return _OURS
-    return {"nats": _NATS, "forward": _LIMIT}.get(entry.relay, _OTHERS)
+    return {"nats": _NATS, "forward": _LIMIT}.get(entry.relay.removesuffix(SECURED), _OTHERS)

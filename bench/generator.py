@@ -16,9 +16,11 @@ import time
 from typing import Any
 
 from bench.dialects import DIALECTS, Dialect
+from bench.naming import BrokenTrafficError, Connection, Door, close_all, name_all
 from bench.process import allow_files, cpu_s, machine_cpu_s, memory_bytes
+from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
-from bench.wire import BrokenTrafficError, close_all, exchange, name_all
+from bench.wire import exchange
 
 _FIRST_TRY = 4000
 _WARM_UP_TRIPS = 200
@@ -47,7 +49,7 @@ class _Used:
         return cpu_s(self._pid), time.process_time(), machine_cpu_s()
 
 
-def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
+def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     """
     Verify some messages, then send many and count.
 
@@ -56,8 +58,8 @@ def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     """
     pattern, size = PATTERNS[task["work"]], task["size"]
     # Receivers first: what is sent before they are there is lost.
-    receivers = name_all(task["port"], dialect, pattern.receiver_names)
-    senders = name_all(task["port"], dialect, pattern.sender_names)
+    receivers = name_all(door, dialect, pattern.receiver_names)
+    senders = name_all(door, dialect, pattern.sender_names)
     sample = make_text(0, 0, 0, size)
     delivered = len(dialect.delivered(pattern.sender_names[0], pattern.receiver_names[0], sample))
 
@@ -86,6 +88,7 @@ def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     server_s, shares = used.since(took_s)
     close_all([*senders, *receivers])
     return {
+        **({"tls": senders[0].agreed} if isinstance(senders[0], Secured) else {}),
         "verified": verified,
         "messages": plan.messages,
         "seconds": took_s,
@@ -96,11 +99,11 @@ def throughput(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def flood(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
+def flood(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     """Keep a relay as busy as it gets, until ``seconds`` are over or this is ended."""
     pattern, size = PATTERNS[task["work"]], task["size"]
-    receivers = name_all(task["port"], dialect, pattern.receiver_names)
-    senders = name_all(task["port"], dialect, pattern.sender_names)
+    receivers = name_all(door, dialect, pattern.receiver_names)
+    senders = name_all(door, dialect, pattern.sender_names)
     plan = make_plan(pattern, dialect, size, 1 << 40)
     print("{}", flush=True)
     exchange(dialect, plan, senders, receivers, 1 << 20, stop_after_s=task["seconds"])
@@ -108,7 +111,7 @@ def flood(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
+def round_trips(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     """
     Send a line there and, once it came, a line back; up to ``trips`` times in ``seconds``.
 
@@ -117,7 +120,7 @@ def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     """
     pause_s = task.get("pause_s", 0.0)
     names = ("p000", "q000")
-    ends = name_all(task["port"], dialect, names)
+    ends = [_in_clear(end) for end in name_all(door, dialect, names)]
     text = make_text(0, 0, 0, task["size"])
     there, back = dialect.message(names[1], text), dialect.message(names[0], text)
     came_there = len(dialect.delivered(names[0], names[1], text))
@@ -154,6 +157,12 @@ def round_trips(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _in_clear(end: Connection) -> socket.socket:
+    if isinstance(end, Secured):
+        raise BrokenTrafficError("round trips are not measured over TLS")
+    return end
+
+
 def _receive(dialect: Dialect, end: socket.socket, size: int) -> None:
     data = end.recv(_RECEIVE_BYTES)
     while len(data) != size:
@@ -170,15 +179,15 @@ def _receive(dialect: Dialect, end: socket.socket, size: int) -> None:
         data += more
 
 
-def connections(dialect: Dialect, task: dict[str, Any]) -> dict[str, Any]:
+def connections(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     """Connect and name ``count`` clients, ``at_once`` underway; see what they cost when idle."""
     # The first ones bring in what a relay loads when it is needed.
-    first = name_all(task["port"], dialect, [f"w{index:04d}" for index in range(50)])
+    first = name_all(door, dialect, [f"w{index:04d}" for index in range(50)])
     time.sleep(task["settle_s"])
     before = memory_bytes(task["pid"])
     names = [f"n{index:05d}" for index in range(task["count"])]
     used, began_s = _Used(task["pid"]), time.perf_counter()
-    clients = name_all(task["port"], dialect, names, task["at_once"])
+    clients = name_all(door, dialect, names, task["at_once"])
     took_s = time.perf_counter() - began_s
     server_s, shares = used.since(took_s)
     time.sleep(task["settle_s"])
@@ -208,7 +217,9 @@ def main() -> None:
     allow_files()
     gc.disable()
     try:
-        found = _TASKS[task["kind"]](DIALECTS[task["dialect"]](), task)
+        certificate = task.get("certificate")
+        door = Door(task["port"], client_context(certificate) if certificate else None)
+        found = _TASKS[task["kind"]](DIALECTS[task["dialect"]](), door, task)
     except (BrokenTrafficError, ValueError, OSError) as error:
         found = {"error": str(error)}
     print(json.dumps(found), flush=True)

@@ -8,15 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import chatrelay
+from bench.certificate import CERTIFICATE, write_certificate
 from bench.process import Served
+from bench.results import SECURED
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON_PATH = {"PYTHONPATH": str(CHECKOUT)}
 
 _NATS = """\
 listen: "127.0.0.1:{port}"
+"""
+_NATS_TLS = """\
+listen: "127.0.0.1:{port}"
+tls {{ cert_file: "{certificate}", key_file: "{key}" }}
 """
 # Penalties and limits would hold senders back on purpose.
 _NGIRCD = """\
@@ -59,6 +66,8 @@ class Relay:
     :ivar program: what has to be installed.
     :ivar installed_by: the line that does that.
     :ivar environment: what it gets beside ours.
+    :ivar works: what it can be measured at.
+    :ivar is_secured: whether it is spoken to over TLS.
     :ivar at_once: connections underway in (e): of those that it does not listen for, the
         kernel makes each wait for seconds.
     """
@@ -70,6 +79,8 @@ class Relay:
     program: str = ""
     installed_by: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    works: frozenset[str] = frozenset("abcde")
+    is_secured: bool = False
     at_once: int = 256
 
     @property
@@ -85,10 +96,22 @@ class Relay:
         )
         return served
 
+    def task(self, served: Served) -> dict[str, Any]:
+        """What a generator has to know of it once it runs."""
+        task = {"dialect": self.dialect, "port": served.port, "pid": served.pid}
+        if self.is_secured:
+            task["certificate"] = str(served.directory / CERTIFICATE)
+        return task
+
 
 def chatrelay_variant(name: str, environment: Mapping[str, str]) -> Relay:
-    """The same chatrelay under another name and with an environment of its own."""
-    return replace(_CHATRELAY, name=name, label=name, environment=environment)
+    """
+    The same chatrelay under another name and with an environment of its own.
+
+    :param name: one that ends in ``-tls`` is spoken to over TLS.
+    """
+    relay = _CHATRELAY_TLS if name.endswith(SECURED) else _CHATRELAY
+    return replace(relay, name=name, label=name, environment=environment)
 
 
 def has_compiled_parts() -> bool:
@@ -101,17 +124,30 @@ def _find(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
-def _start_chatrelay(_directory: Path, port: int) -> list[str]:
+def _chatrelay(port_options: str) -> list[str]:
     twistd = Path(sys.executable).with_name("twistd")
     if twistd.exists():
         program = [sys.executable, str(twistd)]
     else:
         program = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-    return [*program, "-n", "--pidfile=", "chatrelay", "--port", str(port)]
+    return [*program, "-n", "--pidfile=", "chatrelay", "--port", port_options]
+
+
+def _start_chatrelay(_directory: Path, port: int) -> list[str]:
+    return _chatrelay(str(port))
+
+
+def _start_chatrelay_tls(directory: Path, port: int) -> list[str]:
+    certificate, key = write_certificate(directory)
+    return _chatrelay(f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}")
 
 
 def _peer(module: str) -> Callable[[Path, int], list[str]]:
     return lambda _, port: [sys.executable, "-m", f"bench.peers.{module}", str(port)]
+
+
+def _start_forward_tls(directory: Path, port: int) -> list[str]:
+    return [*_peer("forward")(directory, port), *map(str, write_certificate(directory))]
 
 
 def _configured(
@@ -119,13 +155,39 @@ def _configured(
 ) -> Callable[[Path, int], list[str]]:
     def command(directory: Path, port: int) -> list[str]:
         path = directory / f"{program}.conf"
-        path.write_text(configuration.format(port=port), encoding="utf-8")
+        files = {}
+        if "{certificate}" in configuration:
+            files["certificate"], files["key"] = write_certificate(directory)
+        path.write_text(configuration.format(port=port, **files), encoding="utf-8")
         return [_find(program) or program, *options, str(path)]
 
     return command
 
 
+def _over_tls(relay: Relay, command: Callable[[Path, int], list[str]], works: str = "ab") -> Relay:
+    return replace(
+        relay,
+        name=relay.name + SECURED,
+        label=relay.label + ", TLS",
+        command=command,
+        works=frozenset(works),
+        is_secured=True,
+    )
+
+
 _CHATRELAY = Relay("chatrelay", "chatrelay", "lines", _start_chatrelay)
+_CHATRELAY_TLS = _over_tls(_CHATRELAY, _start_chatrelay_tls)
+_NATS_SERVER = Relay(
+    "nats",
+    "nats-server",
+    "nats",
+    _configured("nats-server", _NATS, "-c"),
+    "nats-server",
+    "apt-get install nats-server",
+)
+_FORWARD = Relay(
+    "forward", "Twisted, unparsed", "unparsed", _peer("forward"), works=frozenset("df")
+)
 
 RELAYS = {
     relay.name: relay
@@ -137,14 +199,9 @@ RELAYS = {
             label="chatrelay (pure)",
             environment={"CHATRELAY_PURE": "1"},
         ),
-        Relay(
-            "nats",
-            "nats-server",
-            "nats",
-            _configured("nats-server", _NATS, "-c"),
-            "nats-server",
-            "apt-get install nats-server",
-        ),
+        _NATS_SERVER,
+        _CHATRELAY_TLS,
+        _over_tls(_NATS_SERVER, _configured("nats-server", _NATS_TLS, "-c")),
         Relay(
             "ngircd",
             "ngIRCd",
@@ -166,6 +223,7 @@ RELAYS = {
         Relay("threads", "a thread per client", "lines", _peer("threads")),
         Relay("streams", "asyncio streams", "lines", _peer("streams")),
         Relay("plain", "plain LineReceiver", "lines", _peer("plain")),
-        Relay("forward", "Twisted, unparsed", "unparsed", _peer("forward")),
+        _FORWARD,
+        _over_tls(_FORWARD, _start_forward_tls, "f"),
     )
 }

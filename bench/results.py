@@ -12,6 +12,8 @@ from typing import Any
 
 BASE = "nats"
 LIMIT = "forward"
+# What the names of those end in that are spoken to over TLS; before it is who they are without.
+SECURED = "-tls"
 
 WORKS = {
     "a": "4 senders to 4 receivers, one each",
@@ -119,6 +121,8 @@ class Entry:
         others = self.spread("others_share")
         if others is not None and others.most >= _DISTURBING_SHARE:
             remarks.append(f"other programs took up to {others.most:.0%} of a core")
+        agreed = {str(found["tls"]) for found in self.found.values() if "tls" in found}
+        remarks += sorted(agreed)
         loaded = sorted({str(found.get("loaded_error", "")) for found in self.found.values()})
         return remarks + [f"under load: {error}" for error in loaded if error]
 
@@ -154,6 +158,22 @@ class Results:
             entry for entry in self.entries.values() if (entry.work, entry.size) == (work, size)
         ]
 
+    def beside(self, entry: Entry, relay: str) -> Entry | None:
+        """
+        What one entry is compared with: another relay at the same work and size.
+
+        Over TLS it is the other relay over TLS.
+        """
+        suffix = SECURED if entry.relay.endswith(SECURED) else ""
+        return self.entries.get((entry.work, entry.size, relay + suffix))
+
+    def unsecured(self, entry: Entry) -> Entry | None:
+        """The same relay without TLS; ``None`` of one that has none, or was not measured so."""
+        plain = entry.relay.removesuffix(SECURED)
+        if plain == entry.relay:
+            return None
+        return self.entries.get((entry.work, entry.size, plain))
+
     def table(self) -> str:
         """Everything as text."""
         lines = []
@@ -167,13 +187,12 @@ class Results:
         return "\n".join([*lines, *self._matrix()])
 
     def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
-        base = next((entry for entry in entries if entry.relay == BASE), None)
         has_cpu = measure.key == "rate"
         heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}{'others':>8}" if has_cpu else ""
         lines = [f"  {'':20}{'median':>9}  {'least..most':19}{'to nats-server':22}{heads}"]
         for entry in entries:
             spread = entry.spread(measure.key)
-            remarks = "; ".join(entry.remarks())
+            remarks = "; ".join(self._remarks(entry, measure))
             if spread is None:
                 lines.append(f"  {entry.label:20}{'-':>9}  {remarks}")
                 continue
@@ -181,12 +200,18 @@ class Results:
             median, least, most = (
                 _figure(value / scale) for value in (spread.median, spread.least, spread.most)
             )
+            base = self.beside(entry, BASE)
             ratio = _shown(entry.ratio(base, measure.key)) if base else ""
             line = f"  {entry.label:20}{median:>9}  {f'{least}..{most}':19}{ratio:22}"
             if has_cpu:
                 line += _cpu(entry)
             lines.append(f"{line}  {remarks}".rstrip())
         return lines
+
+    def _remarks(self, entry: Entry, measure: Measure) -> list[str]:
+        plain = self.unsecured(entry)
+        ratio = entry.ratio(plain, measure.key) if plain else None
+        return [f"{_shown(ratio)} of that without TLS"] * bool(ratio) + entry.remarks()
 
     def _matrix(self) -> list[str]:
         """Our throughput as a ratio to everybody's, at one glance."""
@@ -219,14 +244,15 @@ class Results:
         """Everything as JSON: where it was measured, every round, medians and ratios."""
         rows = []
         for entry in self.entries.values():
-            base = self.entries.get((entry.work, entry.size, BASE))
-            limit = self.entries.get((entry.work, entry.size, LIMIT))
+            base, limit = self.beside(entry, BASE), self.beside(entry, LIMIT)
+            plain = self.unsecured(entry)
             figures = {}
             for measure in MEASURES[entry.work]:
                 figures[measure.key] = {
                     "spread": _plain(entry.spread(measure.key)),
                     "to_nats": _plain(entry.ratio(base, measure.key) if base else None),
                     "to_unparsed": _plain(entry.ratio(limit, measure.key) if limit else None),
+                    "to_unsecured": _plain(entry.ratio(plain, measure.key) if plain else None),
                 }
             rows.append(
                 {

@@ -109,12 +109,9 @@ class Bench:
                     running[relay.name] = relay.start()
                     ending.callback(running[relay.name].end)
         if "e" in self._works:
-            for relay in self._parsing:
-                self._note(number, "e", 0, relay, partial(self._connect, relay))
-
-    @property
-    def _parsing(self) -> list[Relay]:
-        return [relay for relay in self._relays if relay.dialect != "unparsed"]
+            for relay in self._relays:
+                if "e" in relay.works:
+                    self._note(number, "e", 0, relay, partial(self._connect, relay))
 
     def _turns(self) -> Iterator[tuple[str, int, Relay]]:
         for work in "abcd":
@@ -122,7 +119,7 @@ class Bench:
                 for relay in self._relays:
                     # (f) is the traffic of (a), and is measured next to it.
                     wanted = work if relay.dialect != "unparsed" else _UNPARSED.get(work)
-                    if wanted in self._works:
+                    if wanted in self._works and wanted in relay.works:
                         yield work, size, relay
 
     def _note(
@@ -203,7 +200,7 @@ def _begin(relay: Relay, served: Served, **task: Any) -> subprocess.Popen[str]: 
         stdout=subprocess.PIPE,
         text=True,
     )
-    task |= {"dialect": relay.dialect, "port": served.port, "pid": served.pid}
+    task |= relay.task(served)
     if generator.stdin is not None:
         generator.stdin.write(json.dumps(task) + "\n")
         generator.stdin.flush()

@@ -1,5 +1,5 @@
 """
-The generator's sockets: many connections named at once, and traffic in one event loop.
+The generator's traffic, in one event loop.
 
 A relay with back-pressure holds those who send while receivers do not read, and one
 without cuts receivers off; so everything is read while it is written.
@@ -7,15 +7,12 @@ without cuts receivers off; so everything is read while it is written.
 
 from __future__ import annotations
 
-import errno
 import select
-import socket
-import struct
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench.dialects import Dialect
+from bench.naming import BrokenTrafficError, Connection
 from bench.traffic import Plan
 
 # Large enough that system calls cost little, small enough to stay in a cache.
@@ -24,109 +21,13 @@ _EVENTS = 2048
 # Nothing may come after the last message; it is waited for this long.
 _QUIET_S = 0.01
 _STALLED_S = 20.0
-_NAMING_S = 60.0
-_LINGER_NOT = struct.pack("ii", 1, 0)
-
-
-class BrokenTrafficError(Exception):
-    """The relay did not do what it is there for; the words say what."""
-
-
-class _Naming:
-    """A connection on its way to its name."""
-
-    def __init__(self, port: int, dialect: Dialect, name: str) -> None:
-        self.name = name
-        self.connection = socket.socket()
-        self.connection.setblocking(False)
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        status = self.connection.connect_ex(("127.0.0.1", port))
-        if status not in {0, errno.EINPROGRESS}:
-            raise BrokenTrafficError(f"{name}: {errno.errorcode.get(status, status)}")
-        self._dialect = dialect
-        self._steps = dialect.steps(name)
-        self._answer = b""
-        self._all_answers = b""
-
-    def send(self) -> None:
-        """Take the next step."""
-        self.connection.send(self._steps[0].sends)
-
-    def receive(self) -> bool:
-        """Take what came; return whether it was the last of this step."""
-        data = self.connection.recv(_PIECE_BYTES)
-        if not data:
-            raise BrokenTrafficError(f"{self.name} was closed after {self._all_answers!r}")
-        self._answer += data
-        self._all_answers += data
-        step = self._steps[0]
-        if step.marker not in self._answer or not self._answer.endswith(step.end):
-            return False
-        self._answer = b""
-        del self._steps[0]
-        if not self._steps:
-            self._dialect.named(self._all_answers)
-        return True
-
-    @property
-    def is_named(self) -> bool:
-        """Whether no step is left."""
-        return not self._steps
-
-
-def name_all(
-    port: int, dialect: Dialect, names: Sequence[str], at_once: int = 32
-) -> list[socket.socket]:
-    """
-    Connect and be named, several at a time.
-
-    :param at_once: how many are on their way; few listen for more than fifty.
-    :returns: the connections, in the order of the names.
-    """
-    poller = select.epoll()
-    named: dict[str, socket.socket] = {}
-    waiting = deque(names)
-    underway: dict[int, _Naming] = {}
-    ends_s = time.monotonic() + _NAMING_S
-    try:
-        while len(named) < len(names):
-            while waiting and len(underway) < at_once:
-                naming = _Naming(port, dialect, waiting.popleft())
-                number = naming.connection.fileno()
-                underway[number] = naming
-                poller.register(number, select.EPOLLOUT)
-            for number, event in poller.poll(1.0, _EVENTS):
-                naming = underway[number]
-                if event & select.EPOLLIN:
-                    if not naming.receive():
-                        continue
-                    if naming.is_named:
-                        poller.unregister(number)
-                        named[naming.name] = underway.pop(number).connection
-                        continue
-                naming.send()
-                poller.modify(number, select.EPOLLIN)
-            if time.monotonic() > ends_s:
-                raise BrokenTrafficError(f"{len(named)} of {len(names)} named in {_NAMING_S:.0f} s")
-    except OSError as error:
-        raise BrokenTrafficError(f"connecting: {error}") from None
-    finally:
-        poller.close()
-    return [named[name] for name in names]
-
-
-def close_all(connections: Iterable[socket.socket]) -> None:
-    """Close at once, so that no port is kept waiting for stray packets."""
-    for connection in connections:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        connection.close()
 
 
 def exchange(
     dialect: Dialect,
     plan: Plan,
-    senders: Sequence[socket.socket],
-    receivers: Sequence[socket.socket],
+    senders: Sequence[Connection],
+    receivers: Sequence[Connection],
     delivered_bytes: int,
     *,
     keep: bool = False,
@@ -160,8 +61,8 @@ class _Traffic:
         self,
         dialect: Dialect,
         plan: Plan,
-        senders: Sequence[socket.socket],
-        receivers: Sequence[socket.socket],
+        senders: Sequence[Connection],
+        receivers: Sequence[Connection],
         delivered_bytes: int,
         keep: bool,
     ) -> None:
@@ -210,6 +111,8 @@ class _Traffic:
                 if number in receive:
                     count = receive[number](buffer)
                     if not count:
+                        if count is None:  # over TLS, what is not for us
+                            continue
                         raise BrokenTrafficError("the relay closed a receiver's connection")
                     if kept:
                         kept[number] += buffer[:count]
@@ -239,6 +142,8 @@ class _Traffic:
             for number, _ in events:
                 if number in self.receivers:
                     count = self.receivers[number].recv_into(self.buffer)
+                    if count is None:
+                        continue
                     if not count:
                         raise BrokenTrafficError("the relay closed a receiver's connection")
                     self.due[number] -= count
@@ -255,6 +160,8 @@ class _Traffic:
 
     def _read_sender(self, number: int) -> None:
         data = self.senders[number].recv(_PIECE_BYTES)
+        if data is None:
+            return
         if not data or data != self.dialect.ping:
             raise BrokenTrafficError(f"a sender was told {data[:200]!r}")
         # Within a message an answer would be part of it.
@@ -265,6 +172,7 @@ class _Traffic:
 
     def _answer_ping(self, number: int) -> None:
         try:
+            # Over TLS there may be a piece of messages underway.
             self.senders[number].send(self.dialect.pong)
         except BlockingIOError:
             self._pinged.add(number)  # between two later messages, then

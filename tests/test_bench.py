@@ -6,17 +6,24 @@ No figure is looked at: these tests hold on a machine of any speed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.certificate import write_certificate
 from bench.dialects import DIALECTS
 from bench.relays import CHECKOUT, RELAYS, Relay
 from bench.results import Results
+from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
 
 _WAIT_S = 100.0
@@ -26,7 +33,7 @@ def generate(relay: Relay, **task: Any) -> dict[str, Any]:
     """Start a relay, let the generator measure it once, and end it."""
     served = relay.start()
     try:
-        task |= {"dialect": relay.dialect, "port": served.port, "pid": served.pid}
+        task |= relay.task(served)
         generator = subprocess.run(
             [sys.executable, "-m", "bench.generator"],
             cwd=CHECKOUT,
@@ -63,6 +70,24 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual((found.get("error"), found["verified"]), (None, 400))
         self.assertEqual(found["messages"], 800)
 
+    def test_over_tls(self) -> None:
+        for name in ("chatrelay-tls", "nats-tls"):
+            if RELAYS[name].is_missing:
+                continue
+            found = generate(
+                RELAYS[name],
+                kind="throughput", work="b", size=1024, verified=400, messages=2000, seconds=1.0,
+            )  # fmt: skip
+            self.assertEqual((found.get("error"), found["verified"]), (None, 400), name)
+            self.assertEqual((found["messages"], found["tls"][:4]), (2000, "TLSv"), name)
+
+    def test_unparsed_over_tls(self) -> None:
+        found = generate(
+            RELAYS["forward-tls"],
+            kind="throughput", work="f", size=64, verified=400, messages=800, seconds=1.0,
+        )  # fmt: skip
+        self.assertEqual((found.get("error"), found["messages"]), (None, 800))
+
     def test_round_trips(self) -> None:
         found = generate(RELAYS["threads"], kind="round_trips", size=16, trips=50, seconds=30.0)
         self.assertEqual((found.get("error"), found["trips"]), (None, 50))
@@ -83,6 +108,89 @@ class GeneratorTests(SynchronousTestCase):
             kind="throughput", work="b", size=16, verified=400, seconds=1.0,
         )  # fmt: skip
         self.assertIn("error", found)
+
+
+class SecuredTests(SynchronousTestCase):
+    """A connection over TLS does as a socket does, for a loop that waits with epoll."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        certificate, key = write_certificate(Path(directory.name))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        plain, self.peer = socket.socketpair()
+        for end in (plain, self.peer):
+            end.setblocking(False)
+            self.addCleanup(end.close)
+        self.secured = Secured(plain, client_context(str(certificate)))
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.assertFalse(self.secured.handshake())
+        self.pump()
+        with self.assertRaises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        self.pump()
+        self.assertTrue(self.secured.feed())
+        self.assertTrue(self.secured.handshake())
+        self.pump()
+        self.tls.do_handshake()
+
+    def pump(self) -> None:
+        """Carry what there is, both ways."""
+        with contextlib.suppress(BlockingIOError):
+            while data := self.peer.recv(1 << 20):
+                self.incoming.write(data)
+        if self.outgoing.pending:
+            self.peer.sendall(self.outgoing.read())
+
+    def received(self) -> bytes:
+        """What the peer reads of what has come."""
+        self.pump()
+        data = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while more := self.tls.read(1 << 20):
+                data += more
+        return data
+
+    def test_a_piece_that_does_not_fit_is_given_again(self) -> None:
+        # A socket pair holds less than this.
+        piece = memoryview(bytes(range(256)) * 4096)
+        self.assertEqual(self.secured.send(piece), 0)
+        with self.assertRaises(BlockingIOError):
+            self.secured.send(b"PONG\r\n")
+        received, sent = self.received(), 0
+        for _ in range(1000):
+            with contextlib.suppress(BlockingIOError):
+                sent = self.secured.send(piece)
+            received += self.received()
+            if sent:
+                break
+        self.assertEqual(sent, len(piece))
+        self.assertTrue(received == piece, "another text arrived")
+        self.assertEqual(self.secured.send(b"PONG\r\n"), 6)
+        self.assertEqual(self.received(), b"PONG\r\n")
+
+    def test_one_read_takes_all_that_came(self) -> None:
+        # Several records, and a part of another.
+        data = bytes(range(256)) * 400
+        self.tls.write(data)
+        self.tls.write(b"the end")
+        encrypted = self.outgoing.read()
+        self.peer.sendall(encrypted[:-5])
+        buffer = bytearray(1 << 18)
+        self.assertEqual(self.secured.recv_into(buffer), len(data))
+        self.assertTrue(buffer[: len(data)] == data, "another text arrived")
+        self.peer.sendall(encrypted[-5:-2])
+        self.assertIsNone(self.secured.recv_into(buffer))
+        self.peer.sendall(encrypted[-2:])
+        self.assertEqual(self.secured.recv(1 << 18), b"the end")
+
+    def test_closed(self) -> None:
+        self.peer.close()
+        # What TLS still had to say comes first.
+        buffer = bytearray(1 << 18)
+        self.assertIn(0, [self.secured.recv_into(buffer) for _ in range(2)])
 
 
 class VerifyTests(SynchronousTestCase):
@@ -179,6 +287,17 @@ class ResultsTests(SynchronousTestCase):
         self.assertEqual(
             rows[0]["figures"]["rate"]["to_nats"], {"median": 1.75, "least": 1.5, "most": 2.0}
         )
+
+    def test_over_tls_it_is_compared_over_tls(self) -> None:
+        results = self.results()
+        for number, (ours, nats) in enumerate([(1e6, 2e6), (1e6, 4e6)]):
+            results.add("a", 64, "chatrelay-tls", "chatrelay, TLS", number, {"rate": ours})
+            results.add("a", 64, "nats-tls", "nats-server, TLS", number, {"rate": nats})
+        row = next(row for row in results.as_json()["rows"] if row["relay"] == "chatrelay-tls")
+        figures = row["figures"]["rate"]
+        self.assertEqual(figures["to_nats"], {"median": 0.375, "least": 0.25, "most": 0.5})
+        self.assertEqual(figures["to_unsecured"]["least"], 1 / 3)
+        self.assertIn("0.42 (0.33..0.50) of that without TLS", results.table())
 
     def test_table(self) -> None:
         table = self.results().table()

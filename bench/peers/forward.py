@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from twisted.internet import protocol, reactor
+from twisted.internet import protocol, reactor, ssl
 from twisted.python.failure import Failure
 
 
@@ -57,9 +57,16 @@ class End(protocol.Protocol):
 
 
 def main() -> None:
-    """Listen on the port given."""
+    """Listen on the port given, over TLS with the files of a certificate and a key."""
     running: Any = reactor
-    running.listenTCP(int(sys.argv[1]), protocol.Factory.forProtocol(End), interface="127.0.0.1")
+    factory = protocol.Factory.forProtocol(End)
+    port, *files = sys.argv[1:]
+    if files:
+        certificate, key = files
+        context = ssl.DefaultOpenSSLContextFactory(key, certificate)
+        running.listenSSL(int(port), factory, context, interface="127.0.0.1")
+    else:
+        running.listenTCP(int(port), factory, interface="127.0.0.1")
     running.run()
 
 
