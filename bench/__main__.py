@@ -14,7 +14,16 @@ from bench.relays import RELAYS, Relay, chatrelay_variant, has_compiled_parts
 from bench.results import WORKS
 from bench.rounds import Bench, Extent
 
-_QUICK = Extent(rounds=2, seconds=0.4, verified=2000, trips=1000, connections=1000, settle_s=0.3)
+_QUICK = Extent(
+    rounds=2,
+    seconds=0.4,
+    verified=2000,
+    trips=1000,
+    connections=1000,
+    settle_s=0.3,
+    logins=20,
+    names=200,
+)
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -27,8 +36,9 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each relay has its turn [5]")
     parser.add_argument("--seconds", type=float, help="of one measurement, about [1.2]")
     parser.add_argument("--connections", type=int, help="how many are named in (e) [9000]")
+    parser.add_argument("--names", type=int, help="how many come back in (h) [5000]")
     parser.add_argument("--quick", action="store_true", help="two short rounds: a first look")
-    parser.add_argument("--work", default="a,b,c,d,e,f", help="which [%(default)s]")
+    parser.add_argument("--work", default="a,b,c,d,e,f,g,h", help="which [%(default)s]")
     parser.add_argument("--sizes", default="16,64,1024", help="of texts, in bytes [%(default)s]")
     parser.add_argument("--relays", default=",".join(default), help="which [%(default)s]")
     parser.add_argument(
@@ -62,7 +72,7 @@ def _relays(arguments: argparse.Namespace) -> list[Relay]:
 
 def _extent(arguments: argparse.Namespace) -> Extent:
     extent = vars(_QUICK if arguments.quick else Extent())
-    for key in ("rounds", "seconds", "connections"):
+    for key in ("rounds", "seconds", "connections", "names"):
         if getattr(arguments, key) is not None:
             extent = {**extent, key: getattr(arguments, key)}
     return Extent(**extent)

@@ -34,12 +34,14 @@ class Dialect:
     :cvar ping: what the relay may send between messages.
     :cvar pong: what answers it.
     :cvar max_text_bytes: the longest text that its messages can hold.
+    :cvar refusal: what an answer begins with that refuses a step; nothing where that is not told.
     :cvar greets_in_clear: whether a relay that asks for TLS says something before it, a line.
     """
 
     ping = b""
     pong = b""
     max_text_bytes = 1 << 20
+    refusal = b""
     greets_in_clear = False
 
     def steps(self, name: str) -> list[Step]:

@@ -15,9 +15,10 @@ import sys
 import time
 from typing import Any
 
+from bench import logins
 from bench.dialects import DIALECTS, Dialect
 from bench.naming import BrokenTrafficError, Connection, Door, close_all, name_all
-from bench.process import allow_files, cpu_s, machine_cpu_s, memory_bytes
+from bench.process import Used, allow_files, cpu_s, memory_bytes
 from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
 from bench.wire import exchange
@@ -25,28 +26,6 @@ from bench.wire import exchange
 _FIRST_TRY = 4000
 _WARM_UP_TRIPS = 200
 _RECEIVE_BYTES = 65536
-
-
-class _Used:
-    """What the relay, the generator and all others on this machine use from now on."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._before = self._now()
-
-    def since(self, took_s: float) -> tuple[float, dict[str, float]]:
-        """The seconds of the relay, and the share of one core of each."""
-        server_s, own_s, all_s = (
-            now - before for now, before in zip(self._now(), self._before, strict=True)
-        )
-        return server_s, {
-            "server_share": server_s / took_s,
-            "generator_share": own_s / took_s,
-            "others_share": max(0.0, all_s - server_s - own_s) / took_s,
-        }
-
-    def _now(self) -> tuple[float, float, float]:
-        return cpu_s(self._pid), time.process_time(), machine_cpu_s()
 
 
 def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +62,7 @@ def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, 
             if took_s > task["seconds"] / 8:
                 break
     plan = make_plan(pattern, dialect, size, messages)
-    used = _Used(task["pid"])
+    used = Used(task["pid"])
     took_s, _ = exchange(dialect, plan, senders, receivers, delivered)
     server_s, shares = used.since(took_s)
     close_all([*senders, *receivers])
@@ -186,7 +165,7 @@ def connections(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str,
     time.sleep(task["settle_s"])
     before = memory_bytes(task["pid"])
     names = [f"n{index:05d}" for index in range(task["count"])]
-    used, began_s = _Used(task["pid"]), time.perf_counter()
+    used, began_s = Used(task["pid"]), time.perf_counter()
     clients = name_all(door, dialect, names, task["at_once"])
     took_s = time.perf_counter() - began_s
     server_s, shares = used.since(took_s)
@@ -208,6 +187,9 @@ _TASKS = {
     "flood": flood,
     "round_trips": round_trips,
     "connections": connections,
+    "register": logins.register,
+    "logins": logins.logins,
+    "return_of_all": logins.return_of_all,
 }
 
 

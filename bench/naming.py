@@ -10,7 +10,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.dialects import Dialect
 from bench.secured import Secured
@@ -34,19 +34,32 @@ class Door:
 
     :ivar port: of loopback.
     :ivar context: for TLS; without it, everything is in clear.
+    :ivar addresses: those of this machine that one comes from, in turn.
     """
 
     port: int
     context: ssl.SSLContext | None = None
+    addresses: Sequence[str] = ("127.0.0.1",)
+
+    def seen_from(self, addresses: Sequence[str]) -> Door:
+        """The same, for those who come from these addresses."""
+        return replace(self, addresses=addresses)
+
+    def address(self, number: int) -> str:
+        """Where the connection with this number comes from."""
+        return self.addresses[number % len(self.addresses)]
 
 
 class _Naming:
     """A connection on its way to its name."""
 
-    def __init__(self, door: Door, dialect: Dialect, name: str) -> None:
+    def __init__(self, door: Door, dialect: Dialect, name: str, number: int) -> None:
         self.name = name
+        self.number = number
         plain = socket.socket()
         plain.setblocking(False)
+        if len(door.addresses) > 1:
+            plain.bind((door.address(number), 0))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         status = plain.connect_ex(("127.0.0.1", door.port))
         if status not in {0, errno.EINPROGRESS}:
@@ -71,6 +84,9 @@ class _Naming:
             raise BrokenTrafficError(f"{self.name} was closed after {self._all_answers!r}")
         self._answer += data
         self._all_answers += data
+        refusal = self._dialect.refusal
+        if refusal and self._answer.startswith(refusal):
+            raise BrokenTrafficError(f"{self.name} was told {self._answer!r}")
         step = self._steps[0]
         if step.marker not in self._answer or not self._answer.endswith(step.end):
             return False
@@ -89,8 +105,10 @@ class _Naming:
 class _SecuredNaming(_Naming):
     """One whose name is given over TLS, which comes first."""
 
-    def __init__(self, door: Door, dialect: Dialect, name: str, context: ssl.SSLContext) -> None:
-        super().__init__(door, dialect, name)
+    def __init__(
+        self, door: Door, dialect: Dialect, name: str, number: int, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(door, dialect, name, number)
         self.connection = self._secured = Secured(self._plain, context)
         self._is_greeted = not dialect.greets_in_clear
         self._is_secured = False
@@ -116,23 +134,31 @@ class _SecuredNaming(_Naming):
 
 
 def name_all(
-    door: Door, dialect: Dialect, names: Sequence[str], at_once: int = 32
+    door: Door,
+    dialect: Dialect,
+    names: Sequence[str],
+    at_once: int = 32,
+    *,
+    within_s: float = _NAMING_S,
 ) -> list[Connection]:
     """
     Connect and be named, several at a time.
 
+    :param names: one for each connection; they may repeat where a relay allows it.
     :param at_once: how many are on their way; few listen for more than fifty.
+    :param within_s: fail if it takes longer.
     :returns: the connections, in the order of the names.
     """
     poller = select.epoll()
-    named: dict[str, Connection] = {}
-    waiting = deque(names)
+    named: dict[int, Connection] = {}
+    waiting = deque(enumerate(names))
     underway: dict[int, _Naming] = {}
-    ends_s = time.monotonic() + _NAMING_S
+    ends_s = time.monotonic() + within_s
     try:
         while len(named) < len(names):
             while waiting and len(underway) < at_once:
-                naming = _begin(door, dialect, waiting.popleft())
+                index, name = waiting.popleft()
+                naming = _begin(door, dialect, name, index)
                 number = naming.connection.fileno()
                 underway[number] = naming
                 poller.register(number, select.EPOLLOUT)
@@ -143,23 +169,23 @@ def name_all(
                         continue
                     if naming.is_named:
                         poller.unregister(number)
-                        named[naming.name] = underway.pop(number).connection
+                        named[naming.number] = underway.pop(number).connection
                         continue
                 naming.send()
                 poller.modify(number, select.EPOLLIN)
             if time.monotonic() > ends_s:
-                raise BrokenTrafficError(f"{len(named)} of {len(names)} named in {_NAMING_S:.0f} s")
+                raise BrokenTrafficError(f"{len(named)} of {len(names)} named in {within_s:.0f} s")
     except OSError as error:
         raise BrokenTrafficError(f"connecting: {error}") from None
     finally:
         poller.close()
-    return [named[name] for name in names]
+    return [named[index] for index in range(len(names))]
 
 
-def _begin(door: Door, dialect: Dialect, name: str) -> _Naming:
+def _begin(door: Door, dialect: Dialect, name: str, number: int) -> _Naming:
     if door.context is None:
-        return _Naming(door, dialect, name)
-    return _SecuredNaming(door, dialect, name, door.context)
+        return _Naming(door, dialect, name, number)
+    return _SecuredNaming(door, dialect, name, number, door.context)
 
 
 def close_all(connections: Iterable[Connection]) -> None:

@@ -48,6 +48,33 @@ def machine_cpu_s() -> float:
     return (user + nice + system + irq + soft_irq + stolen) / _TICKS_PER_S
 
 
+class Used:
+    """What the relay, the generator and all others on this machine use from now on."""
+
+    def __init__(self, pid: int) -> None:
+        """
+        Begin.
+
+        :param pid: the relay's; the generator is this process.
+        """
+        self._pid = pid
+        self._before = self._now()
+
+    def since(self, took_s: float) -> tuple[float, dict[str, float]]:
+        """The seconds of the relay, and the share of one core of each."""
+        server_s, own_s, all_s = (
+            now - before for now, before in zip(self._now(), self._before, strict=True)
+        )
+        return server_s, {
+            "server_share": server_s / took_s,
+            "generator_share": own_s / took_s,
+            "others_share": max(0.0, all_s - server_s - own_s) / took_s,
+        }
+
+    def _now(self) -> tuple[float, float, float]:
+        return cpu_s(self._pid), time.process_time(), machine_cpu_s()
+
+
 def memory_bytes(pid: int) -> int:
     """The memory that a process and its children occupy."""
     pages = 0

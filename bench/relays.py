@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,7 @@ class Relay:
     :ivar environment: what it gets beside ours.
     :ivar works: what it can be measured at.
     :ivar is_secured: whether it is spoken to over TLS.
+    :ivar may_have_accounts: whether names can be owned on it, if it is not older than that.
     :ivar at_once: connections underway in (e): of those that it does not listen for, the
         kernel makes each wait for seconds.
     """
@@ -81,6 +85,7 @@ class Relay:
     environment: Mapping[str, str] = field(default_factory=dict)
     works: frozenset[str] = frozenset("abcde")
     is_secured: bool = False
+    may_have_accounts: bool = False
     at_once: int = 256
 
     @property
@@ -88,12 +93,23 @@ class Relay:
         """Whether its program is not installed."""
         return bool(self.program) and _find(self.program) is None
 
-    def start(self) -> Served:
-        """Start it on a free port of loopback."""
+    @property
+    def has_accounts(self) -> bool:
+        """Whether names can be owned on it, and it is told where to keep that."""
+        settings = tuple({**PYTHON_PATH, **self.environment}.items())
+        return self.may_have_accounts and _has_option("--data", settings)
+
+    def start(self, data: Path | None = None) -> Served:
+        """
+        Start it on a free port of loopback.
+
+        :param data: where it keeps its accounts; without it, a directory that ends with it.
+        """
         served = Served.prepare()
-        served.start(
-            self.command(served.directory, served.port), {**PYTHON_PATH, **self.environment}
-        )
+        command = self.command(served.directory, served.port)
+        if self.has_accounts:
+            command += ["--data", str(data or served.directory / "data")]
+        served.start(command, {**PYTHON_PATH, **self.environment})
         return served
 
     def task(self, served: Served) -> dict[str, Any]:
@@ -124,13 +140,27 @@ def _find(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
-def _chatrelay(port_options: str) -> list[str]:
+def _twistd() -> list[str]:
     twistd = Path(sys.executable).with_name("twistd")
     if twistd.exists():
-        program = [sys.executable, str(twistd)]
-    else:
-        program = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-    return [*program, "-n", "--pidfile=", "chatrelay", "--port", port_options]
+        return [sys.executable, str(twistd)]
+    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+@cache
+def _has_option(option: str, environment: tuple[tuple[str, str], ...]) -> bool:
+    """Whether the chatrelay of this environment has an option."""
+    asked = subprocess.run(  # noqa: S603 - the command is ours
+        [*_twistd(), "chatrelay", "--help"],
+        env={**os.environ, **dict(environment)},
+        capture_output=True,
+        check=False,
+    )
+    return option.encode() in asked.stdout
+
+
+def _chatrelay(port_options: str) -> list[str]:
+    return [*_twistd(), "-n", "--pidfile=", "chatrelay", "--port", port_options]
 
 
 def _start_chatrelay(_directory: Path, port: int) -> list[str]:
@@ -175,7 +205,14 @@ def _over_tls(relay: Relay, command: Callable[[Path, int], list[str]], works: st
     )
 
 
-_CHATRELAY = Relay("chatrelay", "chatrelay", "lines", _start_chatrelay)
+_CHATRELAY = Relay(
+    "chatrelay",
+    "chatrelay",
+    "lines",
+    _start_chatrelay,
+    works=frozenset("abcdegh"),
+    may_have_accounts=True,
+)
 _CHATRELAY_TLS = _over_tls(_CHATRELAY, _start_chatrelay_tls)
 _NATS_SERVER = Relay(
     "nats",

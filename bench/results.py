@@ -22,6 +22,8 @@ WORKS = {
     "d": "round trip of one line each way",
     "e": "connections accepted and named, and their memory",
     "f": "(a) forwarded by Twisted without looking at it",
+    "g": "logins to names that are owned",
+    "h": "all clients come back: owned names with tokens, beside as many free ones",
 }
 
 # A generator that is this busy may be what is measured.
@@ -61,6 +63,16 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "e": (
         Measure("rate", "connections", 1000.0, "k/s"),
         Measure("kib_per_connection", "memory of one", 1.0, "KiB"),
+    ),
+    "g": (
+        Measure("secret_rate", "with a secret", 1.0, "/s"),
+        Measure("token_rate", "with a token", 1000.0, "k/s"),
+    ),
+    "h": (
+        Measure("owned_s", "owned names, until all are named", 1.0, "s"),
+        Measure("free_s", "free names, until all are named", 1.0, "s"),
+        Measure("ratio", "ratio of the two", 1.0, "times"),
+        Measure("cpu_ratio", "ratio of the relay's processor time", 1.0, "times"),
     ),
 }
 
@@ -187,7 +199,7 @@ class Results:
         return "\n".join([*lines, *self._matrix()])
 
     def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
-        has_cpu = measure.key == "rate"
+        has_cpu = measure.key.endswith("rate")
         heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}{'others':>8}" if has_cpu else ""
         lines = [f"  {'':20}{'median':>9}  {'least..most':19}{'to nats-server':22}{heads}"]
         for entry in entries:
@@ -204,7 +216,7 @@ class Results:
             ratio = _shown(entry.ratio(base, measure.key)) if base else ""
             line = f"  {entry.label:20}{median:>9}  {f'{least}..{most}':19}{ratio:22}"
             if has_cpu:
-                line += _cpu(entry)
+                line += _cpu(entry, measure.key.removesuffix("rate"))
             lines.append(f"{line}  {remarks}".rstrip())
         return lines
 
@@ -275,11 +287,12 @@ class Results:
         return {"machine": machine, "rows": rows}
 
 
-def _cpu(entry: Entry) -> str:
-    per_million = entry.spread("cpu_s_per_million")
+def _cpu(entry: Entry, which: str) -> str:
+    """The columns of what was used, for the figure whose key begins like this."""
+    per_million = entry.spread(f"{which}cpu_s_per_million")
     line = f"{per_million.median:>9.3g}" if per_million else f"{'-':>9}"
     for key, width in (("server_share", 8), ("generator_share", 11), ("others_share", 8)):
-        share = entry.spread(key)
+        share = entry.spread(which + key)
         line += f"{f'{share.median:.0%}' if share else '-':>{width}}"
     return line
 

@@ -8,21 +8,20 @@ much the same of it.  So nothing is compared but ratios within one round.
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 from bench.dialects import DIALECTS
+from bench.generating import begin, generate, output
 from bench.process import Served, allow_files, cpu_s
-from bench.relays import CHECKOUT, Relay
+from bench.relays import Relay
 from bench.results import Results
+from bench.returning import Returning
 
-_TASK_S = 240.0
 _CALM_S = 3.0
 # Between two round trips under load.
 _PAUSE_S = 0.002
@@ -43,6 +42,8 @@ class Extent:
     :ivar trips: round trips in one measurement.
     :ivar connections: how many are named in (e).
     :ivar settle_s: how long they are left alone before memory is looked at.
+    :ivar logins: names that (g) logs in to.
+    :ivar names: owned ones that come back in (h).
     """
 
     rounds: int = 5
@@ -51,6 +52,8 @@ class Extent:
     trips: int = 5000
     connections: int = 9000
     settle_s: float = 1.0
+    logins: int = 100
+    names: int = 5000
 
 
 class Bench:
@@ -71,7 +74,7 @@ class Bench:
         """
         Prepare a run.
 
-        :param works: letters from ``a`` to ``f``.
+        :param works: letters from ``a`` to ``h``.
         :param sizes: of the texts, in bytes.
         :param tell: is told what is being done, a line each.
         """
@@ -81,12 +84,13 @@ class Bench:
         self._sizes = sizes
         self._extent = extent
         self._tell = tell
+        self._returning = Returning(extent.names)
         self._messages: dict[tuple[str, str, int], int] = {}
         self._files = allow_files()
 
     def run(self) -> Results:
         """Go through all rounds; an interrupt ends them early, with what there is."""
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), self._returning:
             for number in range(self._extent.rounds):
                 self._run_round(number)
         return self.results
@@ -108,10 +112,10 @@ class Bench:
                     served.end()
                     running[relay.name] = relay.start()
                     ending.callback(running[relay.name].end)
-        if "e" in self._works:
+        for work, begin_anew in (("e", self._connect), ("g", self._log_in), ("h", self._return)):
             for relay in self._relays:
-                if "e" in relay.works:
-                    self._note(number, "e", 0, relay, partial(self._connect, relay))
+                if work in self._works and work in relay.works:
+                    self._note(number, work, 0, relay, partial(begin_anew, relay, number))
 
     def _turns(self) -> Iterator[tuple[str, int, Relay]]:
         for work in "abcd":
@@ -140,7 +144,7 @@ class Bench:
         if work == "d":
             return self._round_trips(size, relay, served)
         known = (relay.name, work, size)
-        found = _generate(
+        found = generate(
             relay,
             served,
             kind="throughput",
@@ -157,18 +161,18 @@ class Bench:
     def _round_trips(self, size: int, relay: Relay, served: Served) -> dict[str, Any]:
         asked = {"kind": "round_trips", "size": size, "trips": self._extent.trips}
         seconds = 2 * self._extent.seconds
-        idle = _generate(relay, served, **asked, seconds=seconds)
+        idle = generate(relay, served, **asked, seconds=seconds)
         if "error" in idle:
             return idle
         if relay.dialect == "unparsed":
             return {f"idle_{key}": value for key, value in idle.items()}
-        flood = _begin(relay, served, kind="flood", work="b", size=size, seconds=10 * seconds)
+        flood = begin(relay, served, kind="flood", work="b", size=size, seconds=10 * seconds)
         try:
-            _output(flood).readline()
+            output(flood).readline()
             time.sleep(seconds / 8)
-            loaded = _generate(relay, served, **asked, seconds=seconds, pause_s=_PAUSE_S)
+            loaded = generate(relay, served, **asked, seconds=seconds, pause_s=_PAUSE_S)
             if "error" not in loaded and flood.poll() is not None:
-                loaded = {"error": f"the load ended: {_output(flood).read().strip()}"}
+                loaded = {"error": f"the load ended: {output(flood).read().strip()}"}
         finally:
             flood.kill()
             flood.communicate()
@@ -177,10 +181,10 @@ class Bench:
             **{f"loaded_{key}": value for key, value in loaded.items()},
         }
 
-    def _connect(self, relay: Relay) -> dict[str, Any]:
+    def _connect(self, relay: Relay, _: int) -> dict[str, Any]:
         served = relay.start()
         try:
-            return _generate(
+            return generate(
                 relay,
                 served,
                 kind="connections",
@@ -191,40 +195,28 @@ class Bench:
         finally:
             served.end()
 
+    def _log_in(self, relay: Relay, _: int) -> dict[str, Any]:
+        if not relay.has_accounts:
+            return {"error": "its names can not be owned"}
+        served = relay.start()
+        try:
+            return generate(
+                relay,
+                served,
+                kind="logins",
+                count=self._extent.logins,
+                seconds=self._extent.seconds,
+            )
+        finally:
+            served.end()
 
-def _begin(relay: Relay, served: Served, **task: Any) -> subprocess.Popen[str]:  # noqa: ANN401
-    generator = subprocess.Popen(
-        [sys.executable, "-m", "bench.generator"],
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    task |= relay.task(served)
-    if generator.stdin is not None:
-        generator.stdin.write(json.dumps(task) + "\n")
-        generator.stdin.flush()
-    return generator
-
-
-def _output(generator: subprocess.Popen[str]) -> IO[str]:
-    if generator.stdout is None:
-        raise RuntimeError("a generator is always started with a pipe")
-    return generator.stdout
-
-
-def _generate(relay: Relay, served: Served, **task: Any) -> dict[str, Any]:  # noqa: ANN401
-    generator = _begin(relay, served, **task)
-    try:
-        output, _ = generator.communicate(timeout=_TASK_S)
-    except BaseException:
-        generator.kill()
-        generator.communicate()
-        raise
-    if not output:
-        return {"error": "the generator failed"}
-    found: dict[str, Any] = json.loads(output)
-    return found
+    def _return(self, relay: Relay, number: int) -> dict[str, Any]:
+        if not relay.has_accounts:
+            return {"error": "its names can not be owned"}
+        # Whoever comes second finds a relay that has grown already.
+        return self._returning.measure(
+            relay, owned_first=number % 2 == 0, settle_s=self._extent.settle_s
+        )
 
 
 def _is_calm(served: Served) -> bool:
