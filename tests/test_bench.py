@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from bench.certificate import write_certificate
 from bench.dialects import DIALECTS
@@ -103,26 +103,22 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual((found.get("error"), found["count"]), (None, 200))
 
     def test_logins(self) -> None:
-        relay = RELAYS["chatrelay"]
-        if not relay.has_accounts:
-            raise SkipTest("names can not be owned yet")
-        found = generate(relay, kind="logins", count=4, seconds=0.0)
+        found = generate(RELAYS["chatrelay"], kind="logins", count=4, seconds=0.0)
         self.assertEqual((found.get("error"), found["count"]), (None, 4))
         self.assertGreater(found["token_rate"], 0)
         self.assertGreater(found["secret_rate"], 0)
 
     def test_return_of_all(self) -> None:
-        relay = RELAYS["chatrelay"]
-        if not relay.has_accounts:
-            raise SkipTest("names can not be owned yet")
         with Returning(4) as returning:
             for owned_first in (True, False):
-                found = returning.measure(relay, owned_first=owned_first, settle_s=0.0)
+                found = returning.measure(
+                    RELAYS["chatrelay"], owned_first=owned_first, settle_s=0.0
+                )
                 self.assertEqual((found.get("error"), found["count"]), (None, 4))
                 self.assertEqual(found["ratio"], found["owned_s"] / found["free_s"])
 
     def test_a_refused_login_fails_the_row(self) -> None:
-        # It has no accounts, or nobody of this name.
+        # Nobody owns this name.
         found = generate(
             RELAYS["chatrelay"],
             kind="return_of_all", tokens={"o00000": "crt_x"}, owned_first=True,
