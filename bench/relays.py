@@ -28,6 +28,8 @@ _NATS_TLS = """\
 listen: "127.0.0.1:{port}"
 tls {{ cert_file: "{certificate}", key_file: "{key}" }}
 """
+# Twisted's own endpoint, which versions without TLS of their own have too.
+_TLS_PORT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
 # Penalties and limits would hold senders back on purpose.
 _NGIRCD = """\
 [Global]
@@ -169,7 +171,7 @@ def _start_chatrelay(_directory: Path, port: int) -> list[str]:
 
 def _start_chatrelay_tls(directory: Path, port: int) -> list[str]:
     certificate, key = write_certificate(directory)
-    return _chatrelay(f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}")
+    return _chatrelay(_TLS_PORT.format(port=port, certificate=certificate, key=key))
 
 
 def _peer(module: str) -> Callable[[Path, int], list[str]]:
