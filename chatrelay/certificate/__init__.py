@@ -1,0 +1,1 @@
+"""``python -m chatrelay.certificate``: an authority of one's own, and certificates of a relay."""
