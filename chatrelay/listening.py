@@ -5,21 +5,26 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
+    _parse,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
+from chatrelay.certificate.files import CERTIFICATE_FILE, KEY_FILE
 from chatrelay.errors import Misuse
 from chatrelay.sockets import LISTEN_BACKLOG, set_listen_backlog, set_listening_options
+from chatrelay.tls import RenewableCertificate, TlsEndpoint, is_tls
 
 DEFAULT_PORT = "12345"
+TLS_PREFIX = "tls"
 LOOPBACK_INTERFACES = ("127.0.0.1", "::1")
 MAX_PORT = 65_535
 
@@ -41,15 +46,26 @@ class Listener(NamedTuple):
     is_optional: bool = False
 
 
-def parse_port(reactor: Any, written: str, interface: str | None) -> list[Listener]:  # noqa: ANN401
+def parse_port(
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    written: str,
+    interface: str | None,
+    certificate_directory: Path | None = None,
+) -> list[Listener]:
     """
     Read one ``--port``.
 
     :param reactor: what the endpoints will listen with.
-    :param written: a number, or any Twisted server endpoint string.
+    :param written: a number; ``tls:`` and what `_parse_tls` takes; or any other Twisted server
+        endpoint string.
     :param interface: the address for a number; ``None`` for loopback, IPv4 and IPv6.
-    :raises Misuse: it is neither, or the interface is no address.
+    :param certificate_directory: where ``tls:`` finds its certificate and key if it names none;
+        ``None`` if it has to.
+    :raises Misuse: it is none of these, or the certificate can not be used.
     """
+    if written.partition(":")[0].lower() == TLS_PREFIX:
+        # Twisted has an endpoint of this name, which does not notice a renewed certificate.
+        return _parse_tls(reactor, written, interface, certificate_directory)
     if not written.isdecimal():
         try:
             return [Listener(written, serverFromString(reactor, written))]
@@ -58,13 +74,9 @@ def parse_port(reactor: Any, written: str, interface: str | None) -> list[Listen
                 f"--port {written!a} is neither a number nor a Twisted endpoint string"
                 f" such as tcp:{DEFAULT_PORT}: {error}"
             ) from None
-    number = int(written)
-    if number > MAX_PORT:
-        raise Misuse(f"--port {written}: a port is a number up to {MAX_PORT}")
-    interfaces = LOOPBACK_INTERFACES if interface is None else (interface,)
     return [
-        Listener(written, _tcp(reactor, number, address), is_optional=index > 0)
-        for index, address in enumerate(interfaces)
+        Listener(written, endpoint, is_optional=index > 0)
+        for index, endpoint in enumerate(_tcp_endpoints(reactor, written, written, interface))
     ]
 
 
@@ -74,12 +86,7 @@ def check_interface(written: str) -> str:
 
     :raises Misuse: it is no IPv4 or IPv6 address.
     """
-    try:
-        ipaddress.ip_address(written.partition("%")[0])
-    except ValueError:
-        raise Misuse(
-            f"--interface {written!a} is not an address; 0.0.0.0 is every one of IPv4, :: of IPv6"
-        ) from None
+    _check_address(f"--interface {written!a}", written)
     return written
 
 
@@ -98,9 +105,12 @@ def describe(port: IListeningPort) -> str:
     if host is None:
         path = getattr(address, "name", None)
         return f"the Unix socket {os.fsdecode(path)}" if path else str(address)
-    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        return f"{host} port {address.port}, for this machine only"
-    return f"{host} port {address.port}"
+    words = f"{host} port {address.port}"
+    if is_tls(port):
+        words += ", with TLS"
+    if is_loopback(port):
+        words += ", for this machine only"
+    return words
 
 
 def is_loopback(port: IListeningPort) -> bool:
@@ -134,6 +144,66 @@ def explain(listener: Listener, failure: Failure) -> str:
         errno.EADDRNOTAVAIL: "; this machine does not have that address",
     }.get(number or 0, "")
     return f"can not listen on {where}: {reason}{advice}"
+
+
+def _check_address(shown: str, written: str) -> None:
+    try:
+        ipaddress.ip_address(written.partition("%")[0])
+    except ValueError:
+        raise Misuse(
+            f"{shown} is not an address; 0.0.0.0 is every one of IPv4, :: of IPv6"
+        ) from None
+
+
+def _parse_tls(
+    reactor: Any,  # noqa: ANN401
+    written: str,
+    interface: str | None,
+    certificate_directory: Path | None,
+) -> list[Listener]:
+    """``tls:PORT[:certificate=FILE:key=FILE][:interface=ADDRESS]``, quoted as Twisted's are."""
+    try:
+        positional, named = _parse(written)
+        [_, number] = positional
+        certificate_file, key_file = named.pop("certificate", None), named.pop("key", None)
+        interface = named.pop("interface", interface)
+        if named or not number.isdecimal() or (certificate_file is None) != (key_file is None):
+            raise ValueError
+    except Exception:  # A backslash at the end is a RuntimeError.
+        raise Misuse(
+            f"--port {written!a} is not {TLS_PREFIX}:PORT[:certificate=FILE:key=FILE]"
+            "[:interface=ADDRESS]; a colon in a value is written \\:"
+        ) from None
+    if interface is not None:
+        _check_address(f"interface={interface!a} of --port {written!a}", interface)
+    if certificate_file is None:
+        if certificate_directory is None:
+            raise Misuse(f"--port {written!a} needs certificate=FILE and key=FILE")
+        certificate_file = certificate_directory / CERTIFICATE_FILE
+        key_file = certificate_directory / KEY_FILE
+    endpoints = _tcp_endpoints(reactor, written, number, interface)
+    try:
+        certificate = RenewableCertificate(
+            Path(certificate_file).expanduser(), Path(key_file).expanduser(), reactor
+        )
+    except Misuse as error:
+        raise Misuse(f"--port {written}: {error}") from None
+    return [
+        Listener(written, TlsEndpoint(endpoint, certificate, reactor), is_optional=index > 0)
+        for index, endpoint in enumerate(endpoints)
+    ]
+
+
+def _tcp_endpoints(
+    reactor: Any,  # noqa: ANN401
+    written: str,
+    number: str,
+    interface: str | None,
+) -> list[IStreamServerEndpoint]:
+    if int(number) > MAX_PORT:
+        raise Misuse(f"--port {written}: a port is a number up to {MAX_PORT}")
+    interfaces = LOOPBACK_INTERFACES if interface is None else (interface,)
+    return [_tcp(reactor, int(number), address) for address in interfaces]
 
 
 def _tcp(reactor: Any, number: int, interface: str) -> IStreamServerEndpoint:  # noqa: ANN401
