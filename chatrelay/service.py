@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from chatrelay import process
 from chatrelay.accounts.service import AccountService
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
+from chatrelay.certificate.files import default_directory
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
 from chatrelay.factory import RelayFactory
 from chatrelay.interfaces import IBot, Recipient
@@ -186,10 +188,11 @@ def makeService(options: Options) -> RelayService:
 
     reactor: Any = installed_reactor
     try:
+        certificates = default_directory(os.environ)
         listeners = [
             listener
             for port in options["ports"]
-            for listener in parse_port(reactor, port, options["interface"])
+            for listener in parse_port(reactor, port, options["interface"], certificates)
         ]
         relay = Relay(
             options.limits,
