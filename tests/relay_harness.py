@@ -289,10 +289,13 @@ class World:
         if isinstance(address, str):
             self._port += 1
             address = IPv4Address("TCP", address, self._port)
-        client = Client(self, address)
+        client = self._new_client(address)
         self.clients.append(client)
         self.settle()
         return client
+
+    def _new_client(self, address: IAddress) -> Client:
+        return Client(self, address)
 
     def join(self, name: bytes, *, caps: bytes = b"", eol: bytes = b"\n") -> Client:
         """Connect a client that has a name, and has read its welcome."""
