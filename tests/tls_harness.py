@@ -6,18 +6,22 @@ certificate for those that need some.
 from __future__ import annotations
 
 import datetime
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IAddress
 from twisted.internet.ssl import CertificateOptions
 
 from chatrelay.certificate.authority import Authority, Issued, issue, make_authority
 from chatrelay.certificate.names import subject_names
-from chatrelay.tls import TlsFactory
+from chatrelay.tls import RenewableCertificate, TlsFactory
 from tests.relay_harness import READ_BYTES, Client, MemoryTransport, World
 
 RECORD_BYTES = 16 * 1024
@@ -37,6 +41,33 @@ def issued(*names: str, days: int = 30) -> Issued:
     """A certificate of that authority; for localhost and its addresses if nothing is said."""
     names = names or ("localhost", "127.0.0.1", "::1")
     return issue(authority(), subject_names(names), now(), days)
+
+
+def key_pem(key: Any) -> bytes:
+    """A private key, as a file's contents."""
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def issued_for(key: Any) -> bytes:
+    """A certificate of one's own for a key of any kind, as a file's contents."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now())
+        .not_valid_after(now() + datetime.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 class Files:
@@ -65,6 +96,28 @@ class Files:
         aside.write_bytes(contents)
         aside.chmod(0o600)
         aside.rename(file)
+
+
+def handshake(
+    certificate: RenewableCertificate, context: SSL.Context | None = None
+) -> tuple[SSL.Connection, SSL.Connection]:
+    """Connect a client to a relay's TLS, without anything between; the client and the relay."""
+    server = certificate.serverConnectionForTLS(mock.Mock())
+    server.set_accept_state()
+    client = SSL.Connection(context or _client_context(), None)
+    client.set_connect_state()
+    for _ in range(3):
+        for this, other in ((client, server), (server, client)):
+            with suppress(SSL.WantReadError):
+                this.do_handshake()
+            pass_on(this, other)
+    return client, server
+
+
+def pass_on(this: SSL.Connection, other: SSL.Connection) -> None:
+    """Let one end read what the other has written."""
+    with suppress(SSL.WantReadError):
+        other.bio_write(this.bio_read(2 * RECORD_BYTES))
 
 
 class TlsTransport(MemoryTransport):

@@ -19,6 +19,7 @@ from chatrelay.printable import printable
 
 ADVICE = "python -m chatrelay.certificate makes one"
 _MAX_SHOWN_NAMES = 6
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 class Pair(NamedTuple):
@@ -83,6 +84,9 @@ def _certificates(file: Path) -> Sequence[x509.Certificate]:
         chain = x509.load_pem_x509_certificates(contents)
         # What the rest looks at is parsed only now.
         names_of(chain[0])
+        # The parser stops without a word at one that is cut short.
+        if not contents.count(_BEGIN) == contents.count(_END) == len(chain):
+            raise ValueError
     except Exception:  # The parser has a dozen kinds.
         raise Misuse(f"{file} holds no certificate in PEM form, or a broken one") from None
     return chain
