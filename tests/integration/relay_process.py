@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -193,6 +194,7 @@ class Client:
         *,
         receive_buffer_bytes: int | None = None,
         source: str | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         """
         Connect.
@@ -200,6 +202,7 @@ class Client:
         :param name: what to be called; wait for the welcome.
         :param receive_buffer_bytes: how much the kernel takes for one that does not read.
         :param source: the address to come from.
+        :param context: for a client that speaks TLS, to a relay that it knows as localhost.
         """
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
@@ -211,6 +214,11 @@ class Client:
             self.socket.bind((source, 0))
         self.socket.settimeout(DEADLINE_S)
         self.socket.connect(address)
+        if context is not None:
+            # An end that TLS was not told of raises.
+            self.socket = context.wrap_socket(
+                self.socket, server_hostname="localhost", suppress_ragged_eofs=False
+            )
         self._received = b""
         if name is not None:
             self.send(name)
@@ -267,9 +275,9 @@ class Client:
         return taken
 
     def rest(self) -> list[str]:
-        """Read to the end of the connection; a reset is an end, too."""
+        """Read to the end of the connection; a reset is an end, too, also under TLS."""
         lines = []
-        with contextlib.suppress(EOFError, ConnectionResetError):
+        with contextlib.suppress(EOFError, ConnectionResetError, ssl.SSLEOFError):
             while True:
                 lines.append(self.line())
         return lines
@@ -298,7 +306,13 @@ class Client:
 
 
 class RelayTestCase(SynchronousTestCase):
-    """A test with relays and clients, which end with it."""
+    """
+    A test with relays and clients, which end with it.
+
+    :cvar context: what clients speak TLS with, if they do.
+    """
+
+    context: ssl.SSLContext | None = None
 
     def relay(self, *options: str) -> RelayProcess:
         """Start a relay."""
@@ -315,7 +329,13 @@ class RelayTestCase(SynchronousTestCase):
         source: str | None = None,
     ) -> Client:
         """Connect a client; the parameters are those of `Client`."""
-        client = Client(address, name, receive_buffer_bytes=receive_buffer_bytes, source=source)
+        client = Client(
+            address,
+            name,
+            receive_buffer_bytes=receive_buffer_bytes,
+            source=source,
+            context=self.context,
+        )
         self.addCleanup(client.close)
         return client
 
