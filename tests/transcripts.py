@@ -32,8 +32,8 @@ any language with ``:name: FILE``
 
 ``...`` within an expected line stands for anything, alone on a line for any lines.
 Times, ids, ephemeral ports and durations are not compared, `_VARIABLE` says how.  The
-documented port 12345 is replaced by the one that the test's relay has; a client that is
-started without ``--port`` is told.
+documented port 12345 is replaced by the one that the test's relay has, 12346 by a free one;
+a client that is started without ``--port`` is told.  The home directory is an empty one.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ from tests.integration.relay_process import DEADLINE_S, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTED_PORT = "12345"
+DOCUMENTED_TLS_PORT = "12346"
 
 _VARIABLE = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}Z|[+-]\d{4})"), "<time>"),
@@ -207,6 +208,8 @@ class Workshop:
             (self.directory / name).write_text(
                 text.replace(DOCUMENTED_PORT, port), encoding="utf-8"
             )
+        home = directory / "home"
+        home.mkdir()
         programs = directory / "bin"
         programs.mkdir()
         _install(programs / "python", "")
@@ -218,7 +221,9 @@ class Workshop:
             "PYTHONUNBUFFERED": "1",
             "XDG_STATE_HOME": str(directory / "state"),
             "LC_ALL": "C.UTF-8",
+            "HOME": str(home),
         }
+        self.environment.pop("XDG_STATE_HOME", None)
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own; the leader is it, not a shell."""
@@ -245,6 +250,8 @@ def missing_program(block: Block) -> str:
         return "there is no tmux; Debian's package is tmux"
     if re.search(r"\bnc\b", block.text) and shutil.which("nc") is None:
         return "there is no nc; Debian's package is netcat-openbsd"
+    if re.search(r"\bopenssl\b", block.text) and shutil.which("openssl") is None:
+        return "there is no openssl; Debian's package is openssl"
     return ""
 
 
@@ -441,6 +448,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
     """
     parties: dict[str, Party] = {}
     pending_any: set[str] = set()
+    tls_port = free_port()
     try:
         for written in block.text.splitlines():
             if not written.strip():
@@ -449,7 +457,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
             if step is None:
                 raise TranscriptError(f"{block.where}: not a step of a session: {written}")
             who, what, line = step["who"], step["what"], step["line"] or ""
-            line = line.replace(DOCUMENTED_PORT, port)
+            line = line.replace(DOCUMENTED_PORT, port).replace(DOCUMENTED_TLS_PORT, tls_port)
             if what == "$":
                 if line.startswith("twistd"):
                     line = line.replace(port, own_port := free_port())
@@ -534,7 +542,8 @@ def run_console(block: Block, workshop: Workshop, port: str) -> None:
     :raises TranscriptError: something else was printed.
     """
     commands: list[tuple[str, list[str]]] = []
-    for written in block.text.replace(DOCUMENTED_PORT, port).splitlines():
+    text = block.text.replace(DOCUMENTED_PORT, port)
+    for written in text.replace(DOCUMENTED_TLS_PORT, free_port()).splitlines():
         if written.startswith("$ "):
             commands.append((written[2:], []))
         elif written.startswith("> ") and commands and not commands[-1][1]:

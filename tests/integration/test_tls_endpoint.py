@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
 from types import ModuleType
