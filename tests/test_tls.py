@@ -237,6 +237,19 @@ class RenewalTests(LogTestCase):
         self.assertIn("info: TLS uses the certificate", line)
         self.assertEqual(self.files.certificate.read_bytes(), contents)
 
+    def test_a_directory_that_was_away(self) -> None:
+        away = self.directory.with_name(self.directory.name + "-away")
+        self.directory.rename(away)
+        self.clock.advance(1)
+        self.served()
+        # The same files come back, unchanged.
+        away.rename(self.directory)
+        self.assertIn("there is no certificate at", self.logged()[0])
+        self.clock.advance(1)
+        self.served()
+        [line] = self.logged()
+        self.assertIn("info: TLS uses the certificate", line)
+
     def test_a_change_of_the_mode_alone_is_seen(self) -> None:
         self.files.key.chmod(0o644)
         self.files.renew()
@@ -446,6 +459,14 @@ class ConnectionTests(SynchronousTestCase):
         self.world.settle()
         self.assertEqual(reads, [len(b"".join(lines))])
         self.assertEqual(len(bob.told()), 100)
+
+    def test_what_is_written_at_once_goes_down_at_once(self) -> None:
+        carol = self.world.join(b"carol")
+        written: list[int] = []
+        with mock.patch.object(carol.transport, "write", lambda data: written.append(len(data))):
+            carol.transport.protocol.write(b"x" * 500_000)
+        [size] = written
+        self.assertGreater(size, 500_000)
 
     def test_a_connection_that_the_relay_does_not_want_is_closed(self) -> None:
         self.world.factory.is_stopping = True
