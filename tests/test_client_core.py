@@ -34,6 +34,7 @@ class ParsingTests(SynchronousTestCase):
             (b"%alice%", Message("alice", "")),
             (b"%#ops%alice%disk % full", Message("alice", "disk % full", "#ops")),
             (b"%*%alice%bye", Message("alice", "bye", "*")),
+            (b"@to=bob %alice%hi", Message("alice", "hi", tags={"to": "bob"}, to="bob")),
             (b"!pong", Reply("pong")),
             (b"!sent bob", Reply("sent", ("bob",))),
             (
@@ -71,7 +72,8 @@ class ParsingTests(SynchronousTestCase):
             self.assertIsNone(parse_line(b"@time=" + written + b" %alice%hi").time)
 
     def test_conversation(self) -> None:
-        """An answer goes to the room, or the sender; not to everyone."""
+        """An answer goes to the room, or the other side; not to everyone."""
+        self.assertEqual(Message("alice", "hi", to="bob").conversation, "bob")
         self.assertEqual(Message("alice", "hi").conversation, "alice")
         self.assertEqual(Message("alice", "hi", "#ops").conversation, "#ops")
         self.assertEqual(Message("alice", "hi", "*").conversation, "alice")

@@ -70,6 +70,13 @@ class ShownTests(SynchronousTestCase):
         stamped = Message("bob", "hi", "#ops", time=NOON - timedelta(minutes=1))
         self.assertEqual(show(stamped, NOON, zone, colour=False), "13:59:05 #ops bob: hi")
 
+    def test_echo(self) -> None:
+        """What another of one's own devices sent is shown as one's own, with its time."""
+        for time, shown in [(None, "12:00:05"), (NOON - timedelta(minutes=1), "11:59:05")]:
+            message = Message("carol", "hi", to="b\x1bb", time=time)
+            line = display.message_shown(message, NOON, UTC, colour=False)
+            self.assertEqual(line, f"{shown} to b\\x1bb: hi")
+
     def test_colour(self) -> None:
         """A sender has one colour, whatever the case; the line ends plain."""
         one = display.message_shown(Message("bob", "hi"), NOON, UTC, colour=True)
@@ -92,6 +99,11 @@ class ShownTests(SynchronousTestCase):
             (Reply("offline", ("bob",)), "bob is not here."),
             (Reply("welcome", ("karl", "version=1"), "Hello."), "You are karl now."),
             (Reply("error", ("busy",), "Later."), "Later. (busy)"),
+            (
+                Reply("registered", ("karl",), "Yours."),
+                "karl is registered: it is granted only with its secret now.",
+            ),
+            (Reply("token", ("crt_x",)), "token crt_x"),
             (Reply("end", ("who", "2")), "end of who 2"),
             (Reply("who", ("bob", "idle=3")), "bob idle=3"),
             (Reply("help", ("/who",), "lists"), "/who - lists"),

@@ -17,11 +17,12 @@ from twisted.internet.error import (
 )
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import errors
-from chatrelay.client import Answer, Disconnected, Message, Reply, Unreachable, connect
-from chatrelay.client.connecting import endpoint_for
+from chatrelay.client import Answer, Client, Disconnected, Message, Reply, Unreachable, connect
+from chatrelay.client.connecting import claim_of, endpoint_for
 from chatrelay.client.library import (
     CLOSE_TIMEOUT_S,
     EVENT_BYTES,
@@ -29,7 +30,7 @@ from chatrelay.client.library import (
     MAX_UNANSWERED,
     MAX_UNREAD_BYTES,
 )
-from chatrelay.client.protocol import describe_unreachable
+from chatrelay.client.protocol import describe_unreachable, open_connection
 from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint, RelayTransport
 
@@ -64,6 +65,41 @@ class ConnectTests(SynchronousTestCase):
         relay.say(b"!hello :Type a name.", b"!error unknown-command :No.")
         relay.welcome()
         self.successResultOf(connecting)
+
+    def test_secret(self) -> None:
+        """The secret follows the name; a token may stand for it, and none is asked for."""
+        for secret in ("old-secret", "crt_" + "x" * 43):
+            connecting = self.connect(caps=(), secret=secret)
+            relay = self.endpoint.accept()
+            self.assertEqual(relay.welcome(), [b"carol " + secret.encode()])
+            self.assertTrue(self.successResultOf(connecting).is_registered)
+            self.assertEqual(relay.lines(), [])
+        connecting = self.connect(secret="old-secret")
+        self.endpoint.accept().say(b"!error bad-secret carol :Wrong.")
+        self.failureResultOf(connecting, errors.BadSecret)
+
+    def test_secret_not_shown(self) -> None:
+        """What fails while the secret is at hand shows it in no traceback, however verbose."""
+
+        class Broken(Client):
+            def name_granted(self, connection) -> None:
+                raise ZeroDivisionError(connection)
+
+        claim = claim_of("carol", (), "old-secret")
+        opening = ensureDeferred(
+            open_connection(self.clock, self.endpoint, claim, Broken(self.clock))
+        )
+        relay = self.endpoint.accept()
+        try:
+            relay.say(b"!welcome carol :Hi.")
+        except ZeroDivisionError:
+            failure = Failure(captureVars=True)
+        for detail in ("default", "verbose"):
+            shown = failure.getTraceback(detail=detail)
+            self.assertIn("ZeroDivisionError", shown)
+            self.assertNotIn("old-secret", shown)
+        opening.cancel()
+        self.failureResultOf(opening)
 
     def test_refused_name(self) -> None:
         """The relay's refusal is raised, and the connection dropped."""
@@ -146,6 +182,8 @@ class ConnectTests(SynchronousTestCase):
             connect(self.clock, self.endpoint, "a b")
         with self.assertRaises(Misuse):
             connect(self.clock, "nonsense:here:there", "carol")
+        with self.assertRaises(Misuse):
+            self.connect(secret="short")
 
     def test_long_line(self) -> None:
         """A line longer than any relay's ends the connection: what is kept is bounded."""
@@ -317,6 +355,25 @@ class CommandTests(ClientCase):
                 [b"!welcome Karl max-line=100 :Hi"],
                 "Karl",
             ),
+            (
+                lambda: client.rename("karl", "his-secret"),
+                b"/name karl his-secret",
+                [b"!welcome Karl max-line=100 :Hi"],
+                "Karl",
+            ),
+            (
+                lambda: client.register("new-secret"),
+                b"/register new-secret",
+                [b"!registered Karl :Yours."],
+                None,
+            ),
+            (
+                lambda: client.register("newer-secret", "new-secret"),
+                b"/register newer-secret new-secret",
+                [b"!registered Karl :Yours."],
+                None,
+            ),
+            (client.token, b"/token", [b"!token crt_x :Keep it."], "crt_x"),
         ]:
             asking = call()
             self.assertEqual(self.answer(*answers), written)
@@ -326,6 +383,26 @@ class CommandTests(ClientCase):
             client.send("bob", "x" * 100)
         with self.assertRaises(Misuse):
             client.watch("bob dave")
+        for misuse in (
+            lambda: client.register("short"),
+            lambda: client.register("crt_" + "x" * 43),
+            lambda: client.register("new-secret", "crt_" + "x" * 43),
+            lambda: client.register("two words here"),
+            lambda: client.rename("karl", "short"),
+        ):
+            self.assertRaises(Misuse, misuse)
+        self.assertEqual(self.relay.lines(), [])
+
+    def test_secrets_refused(self) -> None:
+        """A refusal is raised; an answer without a token is an error, too."""
+        for ask in (self.client.token, lambda: self.client.register("new-secret")):
+            asking = ask()
+            self.answer(b"!error not-allowed :No accounts here.")
+            self.failureResultOf(asking, errors.NotAllowed)
+        self.assertFalse(self.client.is_registered)
+        asking = self.client.token()
+        self.answer(b"!token")
+        self.failureResultOf(asking, errors.ChatrelayError)
 
     def test_disconnect(self) -> None:
         """A command that was not answered fails."""
@@ -348,6 +425,27 @@ class ReceiveTests(ClientCase):
         self.relay.say(b"!online bob", b"%bob%1", b"%#ops%dave%2")
         self.assertEqual(self.successResultOf(reading), Message("bob", "1"))
         self.assertEqual(self.successResultOf(self.next()), Message("dave", "2", "#ops"))
+
+    def test_echo(self) -> None:
+        """What another of one's own devices sent is yielded only with the cap for it."""
+        echoed = b"@to=bob %carol%sent elsewhere"
+        reading = self.next()
+        self.relay.say(b"!caps id time", echoed, b"%bob%1")
+        self.assertEqual(self.successResultOf(reading), Message("bob", "1"))
+        asking = self.client.set_caps("echo")
+        refs = self.refs()
+        self.relay.say(refs[0] + b"!caps echo", refs[1] + b"!pong .", echoed)
+        self.successResultOf(asking)
+        message = self.successResultOf(self.next())
+        self.assertEqual(
+            (message.sender, message.to, message.conversation), ("carol", "bob", "bob")
+        )
+
+    def test_echo_is_an_event(self) -> None:
+        """Events are all there is."""
+        self.relay.say(b"@to=bob %carol%sent elsewhere")
+        reading = ensureDeferred(self.client.events().__anext__())
+        self.assertEqual(self.successResultOf(reading).to, "bob")
 
     def test_events(self) -> None:
         """Everything unasked is an event."""

@@ -6,9 +6,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import errors
-from chatrelay.client import Unreachable, stay_connected
+from chatrelay.client import Disconnected, Unreachable, stay_connected
 from chatrelay.client.reconnect import MAX_DELAY_S, retry_delay_s
+from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint
+
+TOKEN = b"crt_" + b"x" * 43
 
 
 class DelayTests(SynchronousTestCase):
@@ -24,8 +27,8 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(retry_delay_s(1, lambda: 1.0), 0.75)
 
 
-class ReconnectorTests(SynchronousTestCase):
-    """`stay_connected`."""
+class ReconnectorCase(SynchronousTestCase):
+    """`stay_connected`, and the attempts it makes."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -61,6 +64,10 @@ class ReconnectorTests(SynchronousTestCase):
             self.clock.advance(0.1)
             if self.endpoint.attempts:
                 self.endpoint.accept().say(b"!error name-in-use carol :Taken.")
+
+
+class ReconnectorTests(ReconnectorCase):
+    """`stay_connected`."""
 
     def test_first_refused(self) -> None:
         """Before the first welcome a refusal is final."""
@@ -232,3 +239,215 @@ class ReconnectorTests(SynchronousTestCase):
         self.failureResultOf(waiting, StopAsyncIteration)
         self.pass_time(60)
         self.assertEqual(self.endpoint.attempts, [])
+
+
+class SecretTests(ReconnectorCase):
+    """Names that are owned: their secrets and tokens."""
+
+    def token_answer(self, relay, answer: bytes) -> None:
+        """Answer the one request for a token that the client wrote, and nobody else's."""
+        [request] = [line for line in relay.lines() if line.endswith(b" /token")]
+        relay.say(request.partition(b" ")[0] + b" " + answer)
+
+    def first_owned(self, answer: bytes = b"!token " + TOKEN):
+        self.start(caps=(), secret="old-secret")
+        waiting = self.next()
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.lines(), [b"carol old-secret"])
+        relay.say(b"!welcome carol :Hi.")
+        self.token_answer(relay, answer)
+        self.clock.advance(0)
+        return relay, self.successResultOf(waiting)
+
+    def again(self):
+        """The next attempt, and what it claims."""
+        self.clock.advance(30)
+        relay = self.endpoint.accept()
+        return relay, relay.lines()
+
+    def test_token(self) -> None:
+        """The next connection claims with the token, and asks for none."""
+        relay, client = self.first_owned()
+        relay.lose()
+        self.assert_no_events(client)
+        waiting = self.next()
+        again, lines = self.again()
+        self.assertEqual(lines, [b"carol " + TOKEN])
+        again.welcome()
+        self.assertEqual(again.lines(), [])
+        self.clock.advance(0)
+        self.successResultOf(waiting)
+
+    def assert_no_events(self, client) -> None:
+        events = client.events()
+        reading = ensureDeferred(events.__anext__())
+        self.failureResultOf(reading, StopAsyncIteration)
+
+    def test_answers_without_a_token(self) -> None:
+        """A relay that gives none is still a relay: the secret serves."""
+        for code in (b"not-allowed", b"insecure", b"unknown-command", b"busy", b"store-failed"):
+            relay, client = self.first_owned(b"!error " + code + b" :No.")
+            self.assertIsNone(client.lost)
+            relay.lose()
+            self.assert_no_events(client)
+            again, lines = self.again()
+            self.assertEqual(lines, [b"carol old-secret"], code)
+            ensureDeferred(self.relays.close())
+            again.lose()
+
+    def test_token_refused(self) -> None:
+        """A token that is revoked or expired is dropped; the secret is tried at once."""
+        relay, _ = self.first_owned()
+        relay.lose()
+        waiting = self.next()
+        relay, _ = self.again()
+        relay.say(b"!error bad-secret carol :No.")
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.welcome(), [b"carol old-secret"])
+        self.token_answer(relay, b"!token crt_another")
+        self.clock.advance(0)
+        self.successResultOf(waiting)
+        self.assertEqual([trouble.was_connected for trouble in self.troubles], [True])
+        relay.lose()
+        self.assertEqual(self.again()[1], [b"carol crt_another"])
+
+    def test_both_refused(self) -> None:
+        """When the secret is refused as well there is no other attempt."""
+        relay, _ = self.first_owned()
+        relay.lose()
+        waiting = self.next()
+        self.again()[0].say(b"!error bad-secret carol :No.")
+        self.endpoint.accept().say(b"!error bad-secret carol :No.")
+        self.clock.advance(0)
+        self.failureResultOf(waiting, errors.BadSecret)
+        self.pass_time(60)
+        self.assertEqual(self.endpoint.attempts, [])
+
+    def test_busy_after_the_token(self) -> None:
+        """A secret that could not be looked at is tried again later."""
+        relay, _ = self.first_owned()
+        relay.lose()
+        waiting = self.next()
+        self.again()[0].say(b"!error bad-secret carol :No.")
+        self.endpoint.accept().say(b"!error busy :Later.")
+        self.assertNoResult(waiting)
+        self.assertEqual(self.again()[1], [b"carol old-secret"])
+
+    def test_worth_retrying(self) -> None:
+        """Which refusals are met again, and which may pass."""
+        for code, is_retried in [
+            ("busy", True),
+            ("rate-limited", True),
+            ("store-failed", True),
+            ("bad-secret", False),
+            ("name-owned", False),
+            ("insecure", False),
+        ]:
+            relay, _ = self.first_owned(b"!error busy :No.")
+            relay.lose()
+            waiting = self.next()
+            self.again()[0].say(f"!error {code} carol :No.".encode())
+            self.clock.advance(0)
+            if is_retried:
+                self.assertNoResult(waiting)
+                self.assertEqual(len(self.again()[1]), 1)
+                ensureDeferred(self.relays.close())
+                self.failureResultOf(waiting)
+            else:
+                self.failureResultOf(waiting, errors.REFUSALS[code])
+
+    def test_register(self) -> None:
+        """A name that was registered, and one that has another secret, come back with it."""
+        self.start(caps=())
+        relay, client = self.first()
+        for arguments, written in [
+            (("new-secret",), b"/register new-secret"),
+            (("newer-secret", "new-secret"), b"/register newer-secret new-secret"),
+        ]:
+            registering = client.register(*arguments)
+            lines = relay.lines()
+            self.assertIn(written, lines[0])
+            relay.say(
+                lines[0].partition(b" ")[0] + b" !registered carol :Yours.",
+                lines[1].partition(b" ")[0] + b" !pong .",
+            )
+            self.assertIsNone(self.successResultOf(registering))
+            self.assertTrue(client.is_registered)
+            self.token_answer(relay, b"!token crt_for-" + arguments[0].encode())
+        relay.lose()
+        relay, lines = self.again()
+        self.assertEqual(lines, [b"carol crt_for-newer-secret"])
+        relay.say(b"!error bad-secret carol :No.")
+        self.assertEqual(self.endpoint.accept().lines(), [b"carol newer-secret"])
+
+    def test_register_unanswered(self) -> None:
+        """A loss before the answer: what may be the secret is tried, too."""
+        self.start(caps=())
+        relay, client = self.first()
+        registering = client.register("new-secret")
+        relay.lose()
+        self.assertTrue(self.failureResultOf(registering, Disconnected).value.may_have_arrived)
+        relay, lines = self.again()
+        self.assertEqual(lines, [b"carol"])
+        relay.say(b"!error name-owned carol :Owned.")
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.welcome(), [b"carol new-secret"])
+
+    def test_renamed_with_a_secret(self) -> None:
+        """It comes back under the new name, with its secret or without."""
+        relay, client = self.first_owned()
+        for name, secret, claimed in [
+            ("bob", "bob-secret", b"bob bob-secret"),
+            ("eve", None, b"eve"),
+        ]:
+            renaming = client.rename(name, secret)
+            refs = [line.partition(b" ")[0] for line in relay.lines()]
+            relay.say(refs[0] + b" !welcome " + name.encode() + b" :Hi.", refs[1] + b" !pong .")
+            self.assertEqual(self.successResultOf(renaming), name)
+            relay.lose()
+            self.next()
+            relay, lines = self.again()
+            self.assertEqual(lines, [claimed])
+            relay.welcome(name.encode())
+            self.clock.advance(0)
+            client = self.relays._given or self.relays._ready
+            relay.clear()
+
+    def test_taken_away(self) -> None:
+        """A name that is taken away: the relay's sentence, and the refusal for good."""
+        for code in (b"bad-secret", b"name-owned"):
+            relay, client = self.first_owned(b"!error busy :No.")
+            relay.say(b"!error " + code + b" Carol :It is not yours.")
+            relay.lose()
+            self.assertEqual(str(client.lost), "The relay closed the connection: It is not yours.")
+            waiting = self.next()
+            self.again()[0].say(b"!error " + code + b" carol :Not yours.")
+            self.clock.advance(0)
+            self.failureResultOf(waiting, errors.REFUSALS[code.decode()])
+
+    def test_not_taken_away(self) -> None:
+        """The same codes as answers to something else explain no later loss."""
+        answer = b"!error bad-secret bob :Wrong."
+        for lines in (
+            [answer],
+            [b"@ref=1 !error bad-secret carol :Wrong."],
+            [b"!error bad-secret :Wrong."],
+            [b"!error bad-secret carol :Wrong.", b"%bob%hi"],
+        ):
+            relay, client = self.first_owned(b"!error busy :No.")
+            relay.say(*lines)
+            relay.lose()
+            self.assertEqual(str(client.lost), "The relay closed the connection.", lines)
+            ensureDeferred(self.relays.close())
+        relay, client = self.first_owned(b"!error busy :No.")
+        relay.say(b"!error bad-secret carol :Wrong.")
+        relay.say(b"%bob%hi")
+        relay.lose()
+        self.assertEqual(str(client.lost), "The relay closed the connection.")
+
+    def test_misuse(self) -> None:
+        """What can not be a secret is refused at once, and not repeated."""
+        for secret in ("short", "two words", "x" * 129):
+            with self.assertRaises(Misuse) as raised:
+                self.start(secret=secret)
+            self.assertNotIn(secret, str(raised.exception))

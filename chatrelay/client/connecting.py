@@ -10,6 +10,7 @@ from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapC
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from chatrelay.client import core
+from chatrelay.client.identity import check_secret
 from chatrelay.client.library import Client
 from chatrelay.client.protocol import WELCOME_TIMEOUT_S, Claim, open_connection
 from chatrelay.client.trust import ServerTrust
@@ -25,6 +26,7 @@ def connect(
     *,
     caps: Sequence[str] = DEFAULT_CAPS,
     receiving: bool = True,
+    secret: str | None = None,
 ) -> Deferred[Client]:
     """
     Connect to a relay under a name.
@@ -35,13 +37,15 @@ def connect(
     :param name: the name to take.
     :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
         A ``!ping`` is answered by the client.
+    :param secret: the secret of the name, or a token for it, if somebody owns it.
     :param receiving: false drops every message, for programs that only send.
     :returns: fires with a `Client` once the relay has granted the name.  Fails with
         `Unreachable`, also when the relay says no welcome in 30 s; or with the
-        `Refusal` of the name, as `NameInUse`.  Cancelling drops the connection.
-    :raises Misuse: at once: not a name, or not an endpoint.
+        `Refusal` of the name, as `NameInUse`, `NameOwned` or `BadSecret`.  Cancelling
+        drops the connection.
+    :raises Misuse: at once: not a name, not a secret, or not an endpoint.
     """
-    claim = Claim(core.check_name(name).shown, tuple(caps))
+    claim = claim_of(name, caps, secret)
     endpoint = endpoint_for(reactor, server)
     client = Client(reactor, receiving=receiving)
 
@@ -83,6 +87,16 @@ def endpoint_trusting(
     # Tries IPv6 and IPv4 side by side.
     tcp = HostnameEndpoint(reactor, trust.host, trust.port)
     return wrapClientTLS(trust, tcp, clock=reactor)
+
+
+def claim_of(name: str, caps: Sequence[str], secret: str | None = None) -> Claim:
+    """
+    Read what a connection is to begin with.
+
+    :raises Misuse: not a name, or not a secret.
+    """
+    proof = None if secret is None else check_secret(secret)
+    return Claim(core.check_name(name).shown, tuple(caps), proof)
 
 
 def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:

@@ -63,6 +63,8 @@ class Message:
         everyone; ``None`` for a direct message.
     :ivar time: when the relay took it, with the cap ``time``, else ``None``.
     :ivar id: its id, with the cap ``id``, else ``None``.
+    :ivar to: of what another connection of one's own name sent, with the cap ``echo``: whom
+        it went to; ``None`` for what was sent to this name.
     :ivar tags: all of its tags.
     """
 
@@ -72,10 +74,13 @@ class Message:
     time: datetime | None = None
     id: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    to: str | None = None
 
     @property
     def conversation(self) -> str:
-        """Where an answer goes: the room, or the sender."""
+        """Where an answer goes: the room, or the other side."""
+        if self.to is not None:
+            return self.to
         return self.sender if self.room in (None, "*") else str(self.room)
 
 
@@ -150,7 +155,9 @@ def _parse_incoming(line: str, tags: dict[str, str]) -> Message | None:
         sender, percent, text = rest.partition("%")
     if not percent or not sender:
         return None
-    return Message(sender, text, room, _parse_time(tags.get("time")), tags.get("id"), tags)
+    return Message(
+        sender, text, room, _parse_time(tags.get("time")), tags.get("id"), tags, tags.get("to")
+    )
 
 
 def _parse_time(written: str | None) -> datetime | None:

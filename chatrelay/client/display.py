@@ -50,7 +50,11 @@ def message_shown(message: Message, now: datetime, zone: tzinfo | None, *, colou
     :param now: shown when the message has no time of its own.
     :param zone: the time zone to show times in; ``None`` for this machine's.
     :param colour: whether to use ANSI colours.
+
+    What another connection of one's own name sent is shown as one's own.
     """
+    if message.to is not None:
+        return sent_shown(message.to, message.text, message.time or now, zone, colour=colour)
     moment = (message.time or now).astimezone(zone).strftime("%H:%M:%S")
     sender, text = harmless(message.sender), harmless(message.text)
     where = harmless(message.room) + " " if message.room else ""
@@ -76,16 +80,16 @@ def notice_shown(sentence: str, *, colour: bool) -> str:
 def reply_shown(reply: Reply) -> str:
     """A reply of the relay as a sentence; not yet `harmless`."""
     first = reply.arguments[0] if reply.arguments else ""
-    if reply.word == "online":
-        return f"{first} is here."
-    if reply.word == "offline":
-        return f"{first} is not here."
-    if reply.word == "welcome":
-        return f"You are {first} now."
-    if reply.word == "error":
-        return f"{reply.sentence} ({' '.join(reply.arguments)})"
-    if reply.word == "end":
-        return f"end of {' '.join(reply.arguments)}"
+    sentence = {
+        "online": f"{first} is here.",
+        "offline": f"{first} is not here.",
+        "welcome": f"You are {first} now.",
+        "registered": f"{first} is registered: it is granted only with its secret now.",
+        "error": f"{reply.sentence} ({' '.join(reply.arguments)})",
+        "end": f"end of {' '.join(reply.arguments)}",
+    }.get(reply.word)
+    if sentence is not None:
+        return sentence
     head = " ".join(reply.arguments)
     if reply.word not in ("help", "who"):
         head = f"{reply.word} {head}".rstrip()

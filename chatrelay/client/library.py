@@ -17,9 +17,10 @@ from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chatrelay.client import core
+from chatrelay.client.commands import Commands, raise_refusal
 from chatrelay.client.core import Answer, Answers, Disconnected, Event, Message, Outcome, Reply
 from chatrelay.client.protocol import DEFAULT_MAX_LINE_BYTES, ClientProtocol
-from chatrelay.errors import Misuse, Refusal
+from chatrelay.errors import Refusal
 
 MAX_UNANSWERED = 1000
 """Lines that may wait for their answer; the relay remembers as many refs."""
@@ -34,12 +35,14 @@ CLOSE_TIMEOUT_S = 10.0
 _T = TypeVar("_T")
 
 
-class Client:
+class Client(Commands):
     """
     A connection with a name, as `connect` and `Reconnector` give it.
 
     ``async for message in client`` yields what is sent to the name, in order, and ends
     when the connection does; `lost` then says why.  What had arrived is yielded first.
+    What other connections of the name sent is not addressed to this one: it is yielded,
+    with its `Message.to`, only while the relay has granted the cap ``echo``.
 
     Unread messages are kept up to `HIGH_WATER_BYTES`; then the connection is not read
     until the program iterates, the relay holds those who write to it, and ends the
@@ -79,6 +82,7 @@ class Client:
         self._readers: deque[Deferred[Event]] = deque()
         self._ended = False
         self._said_bye = False
+        self._caps: tuple[str, ...] = ()
         self._close_timer: IDelayedCall | None = None
         self._waiting_for_end: list[Deferred[None]] = []
         self._name = ""
@@ -87,6 +91,11 @@ class Client:
     def name(self) -> str:
         """The name this client has, as the relay shows it."""
         return self._connection.name if self._connection is not None else self._name
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the name was granted for a secret, or has been given one since."""
+        return self._connection is not None and self._connection.identity.is_registered
 
     @property
     def asked_to_end(self) -> bool:
@@ -138,63 +147,7 @@ class Client:
         asked: Deferred[list[Event]] = self._ask(
             lambda done: self._answers.ask_command(written, done)
         )
-        return asked.addCallback(_raise_refusal)
-
-    def who(self, target: str = "") -> Deferred[list[str]]:
-        """Fires with the names that are here, or with `target` alone if it is."""
-        return self._command("who", target).addCallback(
-            lambda events: [
-                event.arguments[0] for event in _replies(events, "who") if event.arguments
-            ]
-        )
-
-    def watch(self, *names: str) -> Deferred[dict[str, bool]]:
-        """
-        Be told when names come and go, by ``online`` and ``offline`` replies in `events`.
-
-        :returns: fires with whether each of the names is here now.
-        """
-        return self._command("watch", *names).addCallback(
-            lambda events: {
-                event.arguments[0]: event.word == "online"
-                for event in _replies(events, "online", "offline")
-                if event.arguments
-            }
-        )
-
-    def unwatch(self, *names: str) -> Deferred[None]:
-        """Be told no more; fires with ``None``."""
-        return self._command("unwatch", *names).addCallback(lambda _: None)
-
-    def ping(self) -> Deferred[None]:
-        """Fires with ``None`` when the relay has handled everything sent before."""
-        return self.command("/ping .").addCallback(lambda _: None)
-
-    def rename(self, name: str) -> Deferred[str]:
-        """
-        Take another name and leave this one.
-
-        :returns: fires with the name as the relay shows it.  Fails with a `Refusal`, as
-            `NameInUse`: then nothing changed.
-        """
-        core.check_name(name)
-        return self.command(f"/name {name}").addCallback(lambda _: self.name)
-
-    def set_caps(self, *caps: str) -> Deferred[list[str]]:
-        """Ask the relay to add exactly these to its lines; fires with those it has."""
-        return self._command("caps", *(caps or ("none",))).addCallback(
-            lambda events: [
-                word
-                for event in _replies(events, "caps")
-                for word in event.arguments
-                if word != "none"
-            ]
-        )
-
-    def _command(self, verb: str, *arguments: str) -> Deferred[list[Event]]:
-        if any(" " in argument for argument in arguments):
-            raise Misuse("An argument of a command holds no space.")
-        return self.command(" ".join([f"/{verb}", *filter(None, arguments)]))
+        return asked.addCallback(raise_refusal)
 
     def _max_line_bytes(self) -> int:
         return (
@@ -236,7 +189,7 @@ class Client:
         """Wait for the next message."""
         while True:
             event = await self._next_event()
-            if isinstance(event, Message):
+            if isinstance(event, Message) and (event.to is None or "echo" in self._caps):
                 return event
 
     async def events(self) -> AsyncIterator[Event]:
@@ -275,6 +228,8 @@ class Client:
             event = core.parse_line(line)
             # Whether or not it answers a command of this program.
             self._said_bye = self._said_bye or core.is_bye(event)
+            if isinstance(event, Reply) and event.word == "caps":
+                self._caps = event.arguments
             if self._answers.take(event) or self._serve(event):
                 continue
             self._on_arrival(event)
@@ -370,13 +325,3 @@ def _only_outcome(outcomes: list[Outcome]) -> Answer:
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
-
-
-def _replies(events: Sequence[Event], *words: str) -> list[Reply]:
-    return [event for event in events if isinstance(event, Reply) and event.word in words]
-
-
-def _raise_refusal(events: list[Event]) -> list[Event]:
-    for error in _replies(events, "error"):
-        raise core.refusal_from(error)
-    return events

@@ -20,10 +20,20 @@ from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from chatrelay.client.core import Disconnected, Reply, Unreachable, parse_line, refusal_from
+from chatrelay.client.core import (
+    Disconnected,
+    Reply,
+    Unreachable,
+    parse_line,
+    refusal_from,
+    same_name,
+)
+from chatrelay.client.identity import Identity, Secret
 from chatrelay.client.trust import why_tls_failed
 from chatrelay.errors import (
+    BadSecret,
     ChatrelayError,
+    NameOwned,
     Refusal,
     ShuttingDown,
     SlowConsumer,
@@ -46,6 +56,9 @@ _TCP_OPTIONS = (
 )
 # What the relay says before it closes.
 _ENDING = (ShuttingDown, SlowConsumer, TimedOut)
+# What it says just before it closes to one who holds a name no longer; at other times these
+# answer what was written.
+_TAKEN_AWAY = (BadSecret, NameOwned)
 
 
 class Claim(NamedTuple):
@@ -54,10 +67,12 @@ class Claim(NamedTuple):
 
     :ivar name: the name it claims, UTF-8.
     :ivar caps: what it asks the relay to add to its lines.
+    :ivar secret: the secret or token of the name; its repr does not show it.
     """
 
     name: bytes
     caps: Sequence[str] = ()
+    secret: Secret | None = None
 
 
 class LineHandler(Protocol):
@@ -90,6 +105,7 @@ class ClientProtocol(LineReceiver):
 
     :ivar name: as the relay shows it; ``/name`` may change it.
     :ivar max_line_bytes: the longest line the relay takes, without its end.
+    :ivar identity: who this client is to the relay, kept up to date by what it says.
     :ivar welcomed: fires with ``None`` when the name is granted; fails with the
         `Refusal`, `Unreachable` when the peer is no relay, or `Disconnected`.
     """
@@ -100,6 +116,7 @@ class ClientProtocol(LineReceiver):
     def __init__(self) -> None:
         self.name = ""
         self.max_line_bytes = DEFAULT_MAX_LINE_BYTES
+        self.identity = Identity(b"", None, wants_token=False)
         self.welcomed: Deferred[None] | None = Deferred()
         self._handler: LineHandler | None = None
         self._unfinished = b""
@@ -110,17 +127,18 @@ class ClientProtocol(LineReceiver):
         """Set what finds out that the relay is gone, and sends small lines at once."""
         _set_socket_options(self.transport)
 
-    def begin(self, claim: Claim, handler: LineHandler) -> None:
+    def begin(self, claim: Claim, handler: LineHandler, identity: Identity | None = None) -> None:
         """
-        Give the name.
+        Give the name, and its secret.
 
         Not done when the connection is made: an endpoint may try several addresses
         at once, and only the connection it settles on may take the name.
         """
         self._handler = handler
+        self.identity = identity or Identity(claim.name, claim.secret, wants_token=False)
         if claim.caps:
             self.sendLine(b"/caps " + " ".join(claim.caps).encode("ascii"))
-        self.sendLine(claim.name)
+        self.sendLine(claim.name if claim.secret is None else claim.name + b" " + claim.secret)
 
     def dataReceived(self, data: bytes) -> None:
         """Cut the whole read at once: the base class copies the rest for every line."""
@@ -133,27 +151,54 @@ class ClientProtocol(LineReceiver):
         if not lines or self._handler is None:
             return
         lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-        # An error without a ref may be the reason for the close that follows it.
-        if self.welcomed is not None or b"!welcome " in data or b"!error " in data:
-            for line in lines:
-                self._look_at(line)
-        if self._handler is not None:  # a refused name ends what it is for
+        if self._has_to_look(data):
+            lines = [line for line in lines if not self._is_own(line)]
+        if self._handler is not None and lines:  # a refused name ends what it is for
             self._handler.lines_received(lines)
 
-    def _look_at(self, line: bytes) -> None:
+    def _has_to_look(self, data: bytes) -> bool:
+        # An error without a ref may be the reason for the close that follows it.
+        return (
+            self.welcomed is not None
+            or self._last_error is not None
+            or b"!welcome " in data
+            or b"!error " in data
+            or b"!registered " in data
+            or self.identity.is_token_answer_in(data)
+        )
+
+    def _is_own(self, line: bytes) -> bool:
+        """Look at a line; whether it answers what only this connection asked."""
         event = parse_line(line)
+        if isinstance(self._last_error, _TAKEN_AWAY):
+            self._last_error = None  # the relay goes on: it was about something else
         if not isinstance(event, Reply):
             if self.welcomed is not None:
                 self._fail(Unreachable("What answers there is not a chatrelay."))
+        elif self.identity.take_token(event):
+            return True
         elif event.word == "welcome" and event.arguments:
             self._take_welcome(event)
-        elif event.word == "error" and "ref" not in event.tags:
-            error = refusal_from(event)
-            if isinstance(error, _ENDING):
-                self._last_error = error
-            # A relay without /caps is still a relay.
-            if self.welcomed is not None and not isinstance(error, UnknownCommand):
-                self._fail(error)
+        elif event.word == "registered":
+            self.identity.registered(event)
+            self._ask_token()
+        elif event.word == "error":
+            self._take_error(event)
+        return False
+
+    def _take_error(self, reply: Reply) -> None:
+        is_answer = self.identity.erred(reply)
+        if "ref" in reply.tags:
+            return
+        error = refusal_from(reply)
+        is_own = len(reply.arguments) > 1 and same_name(reply.arguments[1], self.name)
+        if isinstance(error, _ENDING) or (
+            isinstance(error, _TAKEN_AWAY) and is_own and not is_answer
+        ):
+            self._last_error = error
+        # A relay without /caps is still a relay.
+        if self.welcomed is not None and not isinstance(error, UnknownCommand):
+            self._fail(error)
 
     def _take_welcome(self, reply: Reply) -> None:
         self.name = reply.arguments[0]
@@ -163,9 +208,21 @@ class ClientProtocol(LineReceiver):
                 self.max_line_bytes = int(value[:9])
         if self.welcomed is not None and self._handler is not None:
             self._last_error = None
+            self.identity.granted(self.name)
+            self._ask_token()
             welcomed, self.welcomed = self.welcomed, None
             self._handler.name_granted(self)
             welcomed.callback(None)
+        else:
+            self.identity.renamed(reply)
+            self._ask_token()
+
+    def _ask_token(self) -> None:
+        if self._handler is None or self._handler.asked_to_end:
+            return
+        request = self.identity.token_request()
+        if request is not None:
+            self.write_lines([request])
 
     def _fail(self, error: ChatrelayError) -> None:
         if self.welcomed is not None:
@@ -175,7 +232,12 @@ class ClientProtocol(LineReceiver):
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
         """Write lines, each given without its end."""
-        self.transport.write(b"\n".join(lines) + b"\n")
+        self.write(b"\n".join(lines) + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines, each with its end."""
+        self.identity.written(data)
+        self.transport.write(data)
 
     def abort(self, reason: str) -> None:
         """Drop the connection at once; `reason` is what its user is told."""
@@ -210,11 +272,13 @@ async def open_connection(
     claim: Claim,
     handler: LineHandler,
     timeout_s: float = WELCOME_TIMEOUT_S,
+    identity: Identity | None = None,
 ) -> ClientProtocol:
     """
     Connect and take a name.
 
     :param timeout_s: how long the relay may take for its welcome.
+    :param identity: what is to be kept up to date for the following connections.
     :returns: the connection, once the relay has said ``!welcome``.
     :raises Unreachable: no connection, no relay there, or no welcome in time.
     :raises Refusal: the relay refuses the name.
@@ -229,7 +293,7 @@ async def open_connection(
         # An endpoint may hand over a connection that is lost already.
         welcomed = connection.welcomed or fail(Unreachable("The connection was lost."))
         welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=_on_timeout)
-        connection.begin(claim, handler)
+        connection.begin(claim, handler, identity)
         await welcomed
     except BaseException:
         connection.welcomed = None

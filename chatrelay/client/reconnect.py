@@ -29,9 +29,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatrelay import errors
-from chatrelay.client import core
-from chatrelay.client.connecting import DEFAULT_CAPS, endpoint_for
+from chatrelay.client.connecting import DEFAULT_CAPS, claim_of, endpoint_for
 from chatrelay.client.core import Disconnected
+from chatrelay.client.identity import Identity
 from chatrelay.client.library import Client
 from chatrelay.client.protocol import Claim, ClientProtocol, LineHandler, open_connection
 from chatrelay.errors import ChatrelayError, Refusal
@@ -51,6 +51,7 @@ _WORTH_RETRYING = (
     errors.RateLimited,
     errors.ShuttingDown,
     errors.SlowConsumer,
+    errors.StoreFailed,
     errors.TimedOut,
     errors.TooManyClients,
 )
@@ -95,8 +96,13 @@ class Reconnector(Generic[H]):
     held by somebody for 90 s, or the relay refuses what it would refuse again.  After
     an end that was asked for (`Client.close`, ``/quit``) it stops.
 
+    With a secret each connection asks for a token, which then stands for the secret: a relay
+    to which many come back at once has nothing to hash.  A token is kept in memory only; one
+    that is refused is dropped, and the secret tried in its place.
+
     What was sent and not answered when a connection ended is not sent again.
 
+    :ivar identity: the name, and what proves it, of the next connection.
     :ivar out_of_patience: whether it raised because of the time that had passed.
     """
 
@@ -122,6 +128,7 @@ class Reconnector(Generic[H]):
         self.out_of_patience = False
         self._endpoint = endpoint
         self._claim = claim
+        self.identity = Identity(claim.name, claim.secret)
         self._make_handler = make_handler
         self._patience_s = patience_s
         self._on_trouble = on_trouble or (lambda _: None)
@@ -183,18 +190,27 @@ class Reconnector(Generic[H]):
     async def attempt(self) -> tuple[ClientProtocol, _Handling[H]]:
         """One attempt to connect and take the name."""
         handler = self._make_handler()
-        handling = _Handling(handler)
-        try:
-            connection = await open_connection(self.clock, self._endpoint, self._claim, handling)
-        except ChatrelayError as error:
-            self._last_error, self._was_connected = error, False
-            raise
+        while True:
+            handling = _Handling(handler)
+            try:
+                connection = await self._open(handling)
+            except ChatrelayError as error:
+                if isinstance(error, Refusal) and self.identity.refused(error):
+                    continue  # there is something else that may open the name
+                self._last_error, self._was_connected = error, False
+                raise
+            break
         self._welcomed_before = True
         self._connection = connection
         self._lost_at_s = self._name_held_since_s = None
         # Given when the service knows of it, in the next turn.
         self.clock.callLater(0, self._give, connection, handler)
         return connection, handling
+
+    async def _open(self, handling: _Handling[H]) -> ClientProtocol:
+        identity = self.identity
+        claim = self._claim._replace(name=identity.name.encode("utf-8"), secret=identity.proof)
+        return await open_connection(self.clock, self._endpoint, claim, handling, identity=identity)
 
     def _give(self, connection: ClientProtocol, handler: H) -> None:
         if connection is not self._connection:
@@ -211,10 +227,7 @@ class Reconnector(Generic[H]):
 
         :param asked: this side had asked for it.
         """
-        if self._connection is not None:
-            # The name may have been changed with /name: it is the one to come back as.
-            name = self._connection.name.encode("utf-8")
-            self._claim = self._claim._replace(name=name)
+        self.identity.lost()
         self._connection = self._ready = None
         self._last_error, self._was_connected = error, True
         self._lost_at_s = self.clock.seconds()
@@ -276,6 +289,7 @@ def stay_connected(
     caps: Sequence[str] = DEFAULT_CAPS,
     patience_s: float | None = None,
     on_trouble: Callable[[Trouble], None] | None = None,
+    secret: str | None = None,
 ) -> Reconnector[Client]:
     """
     Connect under a name, again whenever the connection is lost: see `Reconnector`.
@@ -286,12 +300,14 @@ def stay_connected(
     :param patience_s: seconds without a connection after which it gives up;
         ``None``: never.
     :param on_trouble: called at each loss and each failed attempt.
-    :raises Misuse: at once: not a name, or not an endpoint.
+    :param secret: the secret of the name, or a token for it, if somebody owns it; after
+        `Client.register` and `Client.rename` the new one is used.
+    :raises Misuse: at once: not a name, not a secret, or not an endpoint.
     """
     return Reconnector(
         reactor,
         endpoint_for(reactor, server),
-        Claim(core.check_name(name).shown, tuple(caps)),
+        claim_of(name, caps, secret),
         lambda: Client(reactor),
         patience_s=patience_s,
         on_trouble=on_trouble,
