@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -269,3 +270,110 @@ class ConversationTests(SynchronousTestCase):
         self.assertTrue(self.conversation.typed("/nonsense"))
         self.serve()
         self.assertEqual(self.shown[-1], "* No. (unknown-command)")
+
+    def test_echo(self) -> None:
+        """What another of one's own devices sent is shown, and changes no target."""
+        self.type("%bob%")
+        self.shown.clear()
+        self.relay.say(b"@to=dave;time=2026-11-22T11:00:00.000Z %carol%hi")
+        self.conversation.show_event(self.successResultOf(self.client._next_event()))
+        self.assertEqual(self.shown, ["11:00:00 to dave: hi"])
+        self.assertEqual(self.conversation.target, "bob")
+        self.assertIn("dave", self.conversation.names)
+
+
+class RegisterTests(SynchronousTestCase):
+    """A name is given a secret, which is asked for."""
+
+    def begin(self, secret: str | None = None) -> None:
+        self.shown: list[str] = []
+        self.asked: list[str] = []
+        self.waiting: list[Deferred] = []
+        self.conversation = Conversation(self.shown.append, lambda: NOON, ask=self.ask, zone=UTC)
+        endpoint = RelayEndpoint()
+        connecting = connect(Clock(), endpoint, "carol", caps=(), secret=secret)
+        self.relay = endpoint.accept()
+        self.relay.welcome()
+        self.client = self.successResultOf(connecting)
+        self.conversation.attach(self.client)
+        self.relay.clear()
+        self.shown.clear()
+
+    def ask(self, question: str) -> Deferred:
+        self.asked.append(question)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def register(self, *answers: str | None) -> list[bytes]:
+        """Type /register and give the answers; returns what was written then."""
+        self.conversation.typed("/register")
+        for answer in answers:
+            self.waiting.pop().callback(answer)
+        self.assertEqual(self.waiting, [])
+        return [line.partition(b" ")[2] for line in self.relay.lines()] if self.written() else []
+
+    def written(self) -> bool:
+        return self.relay.value() != b""
+
+    def test_new(self) -> None:
+        """Asked for twice; the old one only where there is one."""
+        self.begin()
+        written = self.register("new-secret", "new-secret")
+        self.assertEqual(written, [b"/register new-secret", b"/ping ."])
+        self.assertEqual(self.asked, ["New secret of carol: ", "The same again: "])
+        self.begin("old-secret")
+        written = self.register("old-secret", "new-secret", "new-secret")
+        self.assertEqual(written[0], b"/register new-secret old-secret")
+        self.assertEqual(self.asked[0], "Secret of carol until now: ")
+
+    def test_answer(self) -> None:
+        """What the relay says to it."""
+        for said, shown in [
+            (b"!registered carol :Yours.", "carol is registered: it is granted only with its"),
+            (b"!error insecure :Not here.", "Not here. (insecure) Nothing is changed."),
+            (None, "may or may not have arrived"),
+        ]:
+            self.begin()
+            self.conversation.typed("/register")
+            for _ in range(2):
+                self.waiting.pop().callback("new-secret")
+            refs = [line.partition(b" ")[0] for line in self.relay.lines()]
+            if said is None:
+                self.relay.lose()
+            else:
+                self.relay.say(refs[0] + b" " + said, refs[1] + b" !pong .")
+            self.assertIn(shown, self.shown[-1])
+            self.assertNotIn("new-secret", "".join(self.shown))
+
+    def test_nothing_changed(self) -> None:
+        """What is dropped, differs, or can not be a secret changes nothing."""
+        for answers in [
+            (None,),
+            ("",),
+            ("short",),
+            ("crt_" + "x" * 43,),
+            ("new-secret", None),
+            ("new-secret", "old-secret"),
+        ]:
+            self.begin()
+            self.assertEqual(self.register(*answers), [])
+            self.assertTrue(self.shown[-1].endswith(" Nothing is changed."), self.shown)
+            self.assertNotIn("-secret", "".join(self.shown))
+
+    def test_lost_meanwhile(self) -> None:
+        """A connection that is lost while one types: nothing is changed, and that is told."""
+        self.begin()
+        self.conversation.typed("/register")
+        self.conversation.detach()
+        for _ in range(2):
+            self.waiting.pop().callback("new-secret")
+        self.assertIn("Nothing is changed.", self.shown[-1])
+        self.conversation.typed("/register")
+        self.assertEqual(self.waiting, [])
+
+    def test_asked_at_once(self) -> None:
+        """The question does not wait for the answers to earlier lines."""
+        self.begin()
+        self.conversation.typed("/who")
+        self.conversation.typed("/register")
+        self.assertEqual(len(self.waiting), 1)

@@ -3,6 +3,7 @@
 import re
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
@@ -10,6 +11,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay._version import __version__
+from chatrelay.client.identity import Secret
 from chatrelay.client.options import ClientOptions
 
 
@@ -76,3 +78,52 @@ class ClientOptionsTests(SynchronousTestCase):
             with self.assertRaises(UsageError, msg=repr(arguments)) as raised:
                 self.parse(*arguments)
             self.assertEqual(str(raised.exception).count("\n"), 0)
+
+
+class SecretTests(SynchronousTestCase):
+    """Where the secret comes from: never the command line."""
+
+    def secret(self, environment: dict[str, str], *arguments: str) -> Secret | None:
+        options = ClientOptions()
+        options.parseOptions([*arguments, "carol"])
+        secret = options.secret(environment)
+        self.assertNotIn("CHATRELAY_SECRET", environment)
+        self.assertNotIn("-secret-", repr(dict(options)))
+        return secret
+
+    def file(self, content: bytes, mode: int = 0o600) -> str:
+        path = Path(self.mktemp())
+        path.write_bytes(content)
+        path.chmod(mode)
+        return str(path)
+
+    def test_sources(self) -> None:
+        """The file, then the environment, which is left without it."""
+        environment = {"CHATRELAY_SECRET": "environment-secret-1", "HOME": "/"}
+        file = self.file(b"file-secret-1\nmore\n")
+        self.assertEqual(self.secret(environment, "--secret-file", file), b"file-secret-1")
+        self.assertEqual(environment, {"HOME": "/"})
+        environment = {"CHATRELAY_SECRET": "environment-secret-1"}
+        self.assertEqual(self.secret(environment), b"environment-secret-1")
+        self.assertIsNone(self.secret({}))
+        self.assertTrue(self.secret({"CHATRELAY_SECRET": "crt_" + "x" * 43}).is_token)
+
+    def test_wrong(self) -> None:
+        """Each mistake is one sentence that names the source, and not the secret."""
+        good = "environment-secret-1"
+        for environment, arguments, source in [
+            ({"CHATRELAY_SECRET": ""}, (), "CHATRELAY_SECRET: "),
+            ({"CHATRELAY_SECRET": "x-secret-"[:7]}, (), "CHATRELAY_SECRET: "),
+            ({"CHATRELAY_SECRET": "two-secret- words"}, (), "CHATRELAY_SECRET: "),
+            ({"CHATRELAY_SECRET": "lone-secret-\udcff"}, (), "CHATRELAY_SECRET: "),
+            ({"CHATRELAY_SECRET": good}, ("--secret-file", "/nowhere"), "--secret-file: "),
+            ({}, ("--secret-file", self.file(b"two-secret- words\n")), "--secret-file: "),
+            ({}, ("--secret-file", self.file(b"others-secret-1\n", 0o644)), "--secret-file: "),
+        ]:
+            with self.assertRaises(UsageError, msg=repr(arguments)) as raised:
+                self.secret(environment, *arguments)
+            self.assertEqual(environment, {})
+            sentence = str(raised.exception)
+            self.assertTrue(sentence.startswith(source), sentence)
+            self.assertEqual(sentence.count("\n"), 0)
+            self.assertNotIn("-secret-", sentence.removeprefix(source))

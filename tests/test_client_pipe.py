@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from chatrelay.client.framing import MAX_LINE_BYTES
+from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.pipe import PATIENCE_S, PipeProgram
@@ -23,7 +24,7 @@ class StandardIO(StringTransport):
         self.protocol.connectionLost()
 
 
-class PipeProgramTests(SynchronousTestCase):
+class PipeProgramCase(SynchronousTestCase):
     """One run of the program."""
 
     def setUp(self) -> None:
@@ -31,8 +32,8 @@ class PipeProgramTests(SynchronousTestCase):
         self.endpoint = RelayEndpoint()
         self.said: list[str] = []
 
-    def start(self, to: str | None = None) -> None:
-        self.program = PipeProgram(self.clock, self.endpoint, "carol", to, self.said.append)
+    def start(self, to: str | None = None, secret: Secret | None = None) -> None:
+        self.program = PipeProgram(self.clock, self.endpoint, "carol", to, self.said.append, secret)
         self.stdio = StandardIO()
         self.stdio.protocol = self.program
         self.program.makeConnection(self.stdio)
@@ -53,6 +54,10 @@ class PipeProgramTests(SynchronousTestCase):
     def assert_status(self, status: int) -> None:
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(self.ending), status)
+
+
+class PipeProgramTests(PipeProgramCase):
+    """One run of the program, under a name that nobody owns."""
 
     def test_nothing_before_the_welcome(self) -> None:
         """Standard input is not read before the name is granted; the welcome is printed."""
@@ -269,3 +274,88 @@ class PipeProgramTests(SynchronousTestCase):
         self.program.dataReceived(b"\n/who\n")
         self.assertEqual(relay.lines(), [b"/who"])
         self.assertEqual(len(self.said), 1)
+
+
+class SecretTests(PipeProgramCase):
+    """A name that is owned."""
+
+    def begin_owned(self) -> RelayTransport:
+        self.start(secret=Secret(b"old-secret"))
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.lines(), [b"carol old-secret"])
+        relay.say(b"!welcome carol :Hi.")
+        self.clock.advance(0)
+        return relay
+
+    def claimed_again(self, relay: RelayTransport) -> bytes:
+        """What the next connection begins with."""
+        relay.lose()
+        self.clock.advance(1)
+        self.next_relay = self.endpoint.accept()
+        [claim] = self.next_relay.lines()
+        return claim
+
+    def test_token(self) -> None:
+        """A token is asked for before any input goes, and its answer is not printed."""
+        relay = self.begin_owned()
+        self.program.dataReceived(b"%bob%hi\n")
+        self.program.readConnectionLost()
+        request, message = relay.lines()
+        ref = request.removesuffix(b" /token")
+        self.assertEqual(message, b"%bob%hi")
+        relay.say(ref + b" !token crt_x", b"@ref=1 !token crt_mine", b"%bob%" + ref)
+        self.assertEqual(
+            self.stdio.value(),
+            b"!welcome carol :Hi.\n@ref=1 !token crt_mine\n%bob%" + ref + b"\n",
+        )
+
+    def test_token_alone(self) -> None:
+        """A read of nothing but its answer prints nothing."""
+        relay = self.begin_owned()
+        self.stdio.clear()
+        [request] = relay.lines()
+        relay.say(request.removesuffix(b" /token") + b" !token crt_x")
+        self.assertEqual(self.stdio.value(), b"")
+        self.assertEqual(self.claimed_again(relay), b"carol crt_x")
+
+    def test_secret_changed_in_the_input(self) -> None:
+        """What goes through raw is looked at: the next connection claims with what is right."""
+        for lines, said, claim in [
+            (b"/register new-secret old-secret\n", b"!registered carol", b"carol new-secret"),
+            (b"/register new-secret wrong-one\n", b"!error bad-secret carol", b"carol old-secret"),
+            (b"@ref=1 /name bob his-secret\n", b"@ref=1 !welcome bob", b"bob his-secret"),
+            (b"/name bob\n", b"!welcome bob", b"bob"),
+        ]:
+            relay = self.begin_owned()
+            self.program.dataReceived(lines)
+            relay.say(said + b" :Sentence.")
+            self.assertEqual(self.claimed_again(relay), claim)
+
+    def test_answers_are_no_ending(self) -> None:
+        """A wrong old secret in the input does not explain a loss after it; losing a name does."""
+        relay = self.begin_owned()
+        self.program.dataReceived(b"/register new-secret wrong-one\n")
+        relay.say(b"!error bad-secret carol :Wrong.")
+        relay.lose()
+        self.assertTrue(self.said[-1].startswith("The relay closed the connection. "))
+        relay = self.begin_owned()
+        relay.say(b"!error bad-secret carol :Disabled.")
+        relay.lose()
+        self.assertTrue(self.said[-1].startswith("The relay closed the connection: Disabled. "))
+
+    def test_name_owned(self) -> None:
+        """Standard input is data: it ends, and tells where a secret can be given."""
+        self.start()
+        self.endpoint.accept().say(b"!error name-owned carol :Owned.")
+        self.assert_status(EXIT_REFUSED)
+        [sentence] = self.said
+        self.assertTrue(sentence.startswith("Owned. (name-owned) "))
+        self.assertIn("CHATRELAY_SECRET", sentence)
+        self.assertIn("--secret-file", sentence)
+
+    def test_bad_secret(self) -> None:
+        """One sentence, without the secret."""
+        self.start(secret=Secret(b"old-secret"))
+        self.endpoint.accept().say(b"!error bad-secret carol :Wrong.")
+        self.assert_status(EXIT_REFUSED)
+        self.assertEqual(self.said, ["Wrong. (bad-secret)"])

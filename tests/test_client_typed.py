@@ -9,9 +9,11 @@ from chatrelay.client.typed import (
     Choose,
     Explain,
     Leave,
+    Register,
     RunCommand,
     Send,
     completions,
+    holds_secret,
     read_typed,
 )
 
@@ -91,6 +93,33 @@ class TypedTests(SynchronousTestCase):
         """A plain line without a target goes nowhere."""
         self.assertIsInstance(read_typed("hi", None), Explain)
         self.assertEqual(read_typed("%bob%hi", None), Send(("bob",), "hi", "bob"))
+
+
+class SecretTests(SynchronousTestCase):
+    """Lines that show a secret, and the one that has it asked for."""
+
+    def test_register(self) -> None:
+        """Alone it is asked for; with a secret it is a command like any other."""
+        for line in ("/register", "/REGISTER", "/register  "):
+            self.assertEqual(read_typed(line, "bob"), Register())
+        for line in ("/register new-secret", "/registers"):
+            self.assertIsInstance(read_typed(line, None), RunCommand)
+
+    def test_holds_secret(self) -> None:
+        """Which lines are not kept."""
+        for line, holds in [
+            ("/register new-secret", True),
+            ("/Register new-secret old-secret", True),
+            ("/register\tnew-secret", True),
+            ("/register", False),
+            ("/name karl his-secret", True),
+            ("/NAME  karl  his-secret", True),
+            ("/name karl", False),
+            ("/names karl dave", False),
+            ("%bob%/register x", False),
+            ("", False),
+        ]:
+            self.assertEqual(holds_secret(line), holds, line)
 
 
 class CompletionTests(SynchronousTestCase):

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from chatrelay.client.identity import Secret
 from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions
 
 _BRACKETED_PASTE_OFF = b"\x1b[?2004l"
@@ -31,20 +32,24 @@ class _Run:
         self._has_ended = False
         self._failure: Failure | None = None
 
-    def until_ended(self, options: ClientOptions, endpoint: IStreamClientEndpoint) -> int:
+    def until_ended(
+        self, options: ClientOptions, endpoint: IStreamClientEndpoint, secret: Secret | None
+    ) -> int:
         """Run the program that fits where it was started; returns its exit status."""
-        self._reactor.callWhenRunning(self._start, options, endpoint)
+        self._reactor.callWhenRunning(self._start, options, endpoint, secret)
         self._reactor.run()
         if self._failure is not None:
             self._failure.raiseException()
         return self._status
 
-    def _start(self, options: ClientOptions, endpoint: IStreamClientEndpoint) -> None:
+    def _start(
+        self, options: ClientOptions, endpoint: IStreamClientEndpoint, secret: Secret | None
+    ) -> None:
         # Here, because the reactor has its own handlers when it runs.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupted)
         program = _terminal_program if _is_on_terminal() else _pipe_program
-        running = ensureDeferred(program(self._reactor, options, endpoint, self._say))
+        running = ensureDeferred(program(self._reactor, options, endpoint, secret, self._say))
         running.addCallbacks(self._ended, self._failed)
 
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
@@ -70,13 +75,14 @@ async def _pipe_program(
     reactor: Any,  # noqa: ANN401 - several interfaces
     options: ClientOptions,
     endpoint: IStreamClientEndpoint,
+    secret: Secret | None,
     say: Callable[[str], None],
 ) -> int:
     from twisted.internet.stdio import StandardIO  # noqa: PLC0415 - imports the reactor
 
     from chatrelay.client.pipe import PipeProgram  # noqa: PLC0415 - not on a terminal
 
-    program = PipeProgram(reactor, endpoint, options["name"], options["to"], say)
+    program = PipeProgram(reactor, endpoint, options["name"], options["to"], say, secret)
     program.escape_output = os.isatty(1)
     StandardIO(program, reactor=reactor)
     return await program.run()
@@ -86,11 +92,12 @@ async def _terminal_program(
     reactor: Any,  # noqa: ANN401 - several interfaces
     options: ClientOptions,
     endpoint: IStreamClientEndpoint,
+    secret: Secret | None,
     say: Callable[[str], None],
 ) -> int:
     from chatrelay.client.terminal import TerminalProgram  # noqa: PLC0415 - slow to import
 
-    program = TerminalProgram(reactor, endpoint, options["name"], options["to"], say)
+    program = TerminalProgram(reactor, endpoint, options["name"], options["to"], say, secret)
     return await program.run()
 
 
@@ -137,6 +144,7 @@ def main(arguments: list[str]) -> int:
     options = ClientOptions()
     try:
         options.parseOptions(arguments)
+        secret = options.secret(os.environ)
         if _is_on_terminal():
             from twisted.internet import asyncioreactor  # noqa: PLC0415 - prompt_toolkit's loop
 
@@ -145,7 +153,7 @@ def main(arguments: list[str]) -> int:
 
         endpoint = options.endpoint(reactor)
         with _terminal_restored() if _is_on_terminal() else nullcontext():
-            return _Run(reactor).until_ended(options, endpoint)
+            return _Run(reactor).until_ended(options, endpoint, secret)
     except usage.UsageError as error:
         _say(f"{str(error).rstrip('.')}. Try --help.")
         return EXIT_USAGE

@@ -21,11 +21,13 @@ from twisted.python.failure import Failure
 from chatrelay.client import display
 from chatrelay.client.core import Disconnected, Event, Message, Reply, same_name
 from chatrelay.client.library import Client
+from chatrelay.client.registering import Ask, ask_new_secret
 from chatrelay.client.typed import (
     CLIENT_HELP,
     Choose,
     Explain,
     Leave,
+    Register,
     RunCommand,
     Send,
     Typed,
@@ -63,6 +65,7 @@ class Conversation:
         show: Callable[[str], None],
         now: Callable[[], datetime],
         *,
+        ask: Ask | None = None,
         zone: tzinfo | None = None,
         colour: bool = False,
     ) -> None:
@@ -71,12 +74,14 @@ class Conversation:
 
         :param show: shows one harmless line; it may hold ANSI colours if `colour` is set.
         :param now: the time, aware.
+        :param ask: asks what is not to be shown; ``None`` if there is nothing to ask with.
         :param zone: the time zone to show times in; ``None`` for this machine's.
         """
         self.names: OrderedDict[str, None] = OrderedDict()
         self.verbs: list[str] = ["help", "quit"]
         self._show = show
         self._now = now
+        self._ask = ask
         self._zone = zone
         self._colour = colour
         self._client: Client | None = None
@@ -103,6 +108,10 @@ class Conversation:
         typed = read_typed(line, self.target)
         if isinstance(typed, Leave):
             return False
+        if isinstance(typed, Register):
+            # At once: until the question is there, an answer typed ahead would be shown.
+            ensureDeferred(self._register()).addErrback(self._log_failure)
+            return True
         # At once, so that a line typed while this one is on its way does not go to
         # the target before.
         before = self._choice
@@ -117,7 +126,10 @@ class Conversation:
 
     def _guarded(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> Deferred[None]:
         doing = ensureDeferred(self._do(typed, choice, is_new=is_new))
-        return doing.addErrback(lambda failure: self.log.failure("a typed line", failure))
+        return doing.addErrback(self._log_failure)
+
+    def _log_failure(self, failure: Failure) -> None:
+        self.log.failure("a typed line", failure)
 
     async def _do(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> None:
         try:
@@ -203,6 +215,26 @@ class Conversation:
             ]
             if self._choice is not None and _is_among(self._choice.name, words):
                 self._drop(self._choice, f"{self._choice.name} is not watched any more")
+
+    async def _register(self) -> None:
+        try:
+            if self._client is None or self._ask is None:
+                raise Misuse("A name can not be registered now.")
+            secrets = await ask_new_secret(
+                self._ask, self._client.name, is_registered=self._client.is_registered
+            )
+            if secrets is None:
+                raise Misuse("No secret was typed.")
+            if self._client is None:
+                raise Misuse("The connection was lost.")
+            await self._client.register(*secrets)
+            self.tell(display.reply_shown(Reply("registered", (self._client.name,))))
+        except Misuse as misuse:
+            self.tell(f"{misuse} Nothing is changed.")
+        except Refusal as refusal:
+            self.tell(f"{refusal.sentence} ({refusal.code}) Nothing is changed.")
+        except Disconnected as error:
+            self.tell(str(error))
 
     # -- the target
 
@@ -319,7 +351,7 @@ class Conversation:
 
     def _tell_event(self, event: Event) -> None:
         if isinstance(event, Message):
-            self._know(event.sender)
+            self._know(event.conversation if event.to is not None else event.sender)
             shown = display.message_shown(event, self._now(), self._zone, colour=self._colour)
             self._show(shown)
         elif isinstance(event, Reply):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,8 +14,10 @@ from twisted.python import usage
 from chatrelay._version import __version__
 from chatrelay.client import core
 from chatrelay.client.connecting import endpoint_for, endpoint_trusting
+from chatrelay.client.identity import Secret, check_secret
 from chatrelay.client.trust import FOR_USERS, ServerTrust
 from chatrelay.errors import Misuse
+from chatrelay.private_input import SECRET_VARIABLE, secret_from_environment, secret_from_file
 
 EXIT_OK = 0
 EXIT_LOST = 1
@@ -41,13 +44,16 @@ class ClientOptions(usage.Options):
     synopsis = "python -m chatrelay.client [options] NAME"
     longdesc = (
         "Take NAME on a chatrelay and talk. On a terminal it is a chat program; otherwise "
-        "each line of standard input is sent and each line received is printed."
+        "each line of standard input is sent and each line received is printed. The secret of a "
+        f"registered NAME is read from --secret-file or from the environment ({SECRET_VARIABLE}); "
+        "on a terminal you are asked for it."
     )
     optParameters = [  # noqa: N815 - usage.Options' name
         ["host", None, None, f"The relay's host, IPv4 or IPv6 [default: {DEFAULT_HOST}]."],
         ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
         ["server", "s", None, "A Twisted client endpoint instead, as unix:/run/chatrelay.sock."],
         ["to", "t", None, "The name that plain lines go to."],
+        ["secret-file", None, None, "A file with NAME's secret, which only you can read."],
         ["ca", None, None, "A file with the CA certificates to trust; means --tls."],
     ]
     optFlags = [  # noqa: N815 - usage.Options' name
@@ -87,6 +93,28 @@ class ClientOptions(usage.Options):
         for option in ("name", "to"):
             if self[option] is not None:
                 self._check_name(option)
+
+    def secret(self, environment: MutableMapping[str, str]) -> Secret | None:
+        """
+        What proves that the name is one's own; ``None`` if nothing was given.
+
+        It is not kept here, and taken out of the environment, which children inherit.
+
+        :param environment: usually ``os.environ``.
+        :raises usage.UsageError: it can not be read, or can not be a secret.
+        """
+        inherited = {SECRET_VARIABLE: environment.pop(SECRET_VARIABLE, None)}
+        source = SECRET_VARIABLE if self["secret-file"] is None else "--secret-file"
+        try:
+            if self["secret-file"] is not None:
+                written: bytes | None = secret_from_file(self["secret-file"])
+            else:
+                written = secret_from_environment(
+                    {name: value for name, value in inherited.items() if value is not None}
+                )
+            return None if written is None else check_secret(written)
+        except Misuse as misuse:
+            raise usage.UsageError(f"{source}: {misuse}") from None
 
     def _check_name(self, option: str) -> None:
         if option == "to" and (self["to"] == "*" or self["to"].startswith("#")):

@@ -30,16 +30,20 @@ from chatrelay.client import core
 from chatrelay.client.core import Disconnected
 from chatrelay.client.display import harmless_bytes
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
+from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.protocol import Claim, ClientProtocol
 from chatrelay.client.reconnect import Reconnector, Trouble
-from chatrelay.errors import ChatrelayError, Refusal
+from chatrelay.errors import ChatrelayError, NameOwned, Refusal
+from chatrelay.private_input import SECRET_VARIABLE
 
 PATIENCE_S = 90.0
 _BYE = b"!bye"
 # Asks the relay under TLS whether all is answered; no line of the user's has this ref.
 _LAST_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
+# Standard input is data, not a place to ask at.
+_HOW = f"Give its secret with --secret-file FILE, or in {SECRET_VARIABLE}."
 _MAY_BE_LOST = "Lines sent just before may not have arrived."
 
 
@@ -62,12 +66,14 @@ class PipeProgram(Protocol):
         name: str,
         to: str | None,
         say: Callable[[str], None],
+        secret: Secret | None = None,
     ) -> None:
         """
         Begin with `run`.
 
         :param to: where plain lines go; without it every line is the protocol's.
         :param say: shows the user one sentence, on standard error.
+        :param secret: of the name, or a token, if it is registered.
         """
         self.asked_to_end = False
         self.escape_output = False
@@ -88,7 +94,7 @@ class PipeProgram(Protocol):
         self._reconnector = Reconnector(
             clock,
             endpoint,
-            Claim(core.check_name(name).shown),
+            Claim(core.check_name(name).shown, secret=secret),
             lambda: self,
             patience_s=PATIENCE_S,
             on_trouble=self._on_trouble,
@@ -100,7 +106,8 @@ class PipeProgram(Protocol):
             async for _ in self._reconnector:
                 await self._lost
         except Refusal as refusal:
-            self._say(f"{refusal.sentence} ({refusal.code}){self._giving_up()}")
+            hint = f" {_HOW}" if isinstance(refusal, NameOwned) else ""
+            self._say(f"{refusal.sentence} ({refusal.code}){hint}{self._giving_up()}")
             self._status = EXIT_LOST if self._was_connected else EXIT_REFUSED
         except ChatrelayError as error:
             self._say(f"{error}{self._giving_up()}")
@@ -187,7 +194,7 @@ class PipeProgram(Protocol):
         unsent, self._unsent = self._unsent, b""
         transport = self._connection.transport
         if unsent:
-            transport.write(unsent)
+            self._connection.write(unsent)
         if self._input_ended and not self.asked_to_end:
             self.asked_to_end = True
             transport.unregisterProducer()

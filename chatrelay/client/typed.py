@@ -14,6 +14,7 @@ CLIENT_HELP = (
     "%bob% only makes bob the one plain lines go to; %bob,dave%hi sends to both, once",
     "%bob%/hi sends a text that begins with '/' or '%'",
     "/who, /watch bob, /name carol and other commands of the relay: below",
+    "/register makes your name yours: it asks for a secret, and does not show it",
     "TAB completes names and commands; arrow up brings back what you typed",
     "/quit or Ctrl-D leaves; Ctrl-C drops the line you are typing",
 )
@@ -44,6 +45,11 @@ class RunCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class Register:
+    """The name is to be registered, and the secret asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explain:
     """Nothing is done, and why."""
 
@@ -55,7 +61,7 @@ class Leave:
     """The user leaves."""
 
 
-Typed = Send | Choose | RunCommand | Explain | Leave | None
+Typed = Send | Choose | RunCommand | Register | Explain | Leave | None
 
 NO_TARGET = "This line would go to nobody, so it is not sent. Name somebody first: %NAME%TEXT"
 
@@ -72,11 +78,27 @@ def read_typed(line: str, target: str | None) -> Typed:
     if line.startswith("%"):
         return _read_message(line)
     if line.startswith("/"):
-        verb = line[1:].split(" ", 1)[0].lower()
-        return Leave() if verb == "quit" else RunCommand(verb, line.rstrip())
+        return _read_command(line)
     if target is None:
         return Explain(NO_TARGET)
     return Send((target,), line, None)
+
+
+def holds_secret(line: str) -> bool:
+    """Whether a typed line shows a secret: it is not to be kept, nor shown again."""
+    words = line.lower().split()
+    return (words[:1] == ["/register"] and len(words) > 1) or (
+        words[:1] == ["/name"] and len(words) > 2
+    )
+
+
+def _read_command(line: str) -> Typed:
+    verb = line[1:].split(" ", 1)[0].lower()
+    if verb == "quit":
+        return Leave()
+    if verb == "register" and len(line.split()) == 1:
+        return Register()
+    return RunCommand(verb, line.rstrip())
 
 
 def _read_message(line: str) -> Typed:
