@@ -7,8 +7,10 @@ It needs a running asyncio loop, which prompt_toolkit uses.
 from __future__ import annotations
 
 import asyncio
+import sys
+import termios
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
@@ -164,13 +166,30 @@ async def ask_once(question: str) -> str | None:
     :returns: what was typed; ``None`` when the user leaves instead: Ctrl-C or Ctrl-D.
     """
     session: PromptSession[str] = PromptSession(
-        harmless(question), is_password=True, key_bindings=_leaving(), erase_when_done=True
+        harmless(question),
+        is_password=True,
+        key_bindings=_leaving(),
+        erase_when_done=True,
+        reserve_space_for_menu=0,
     )
     typing = asyncio.ensure_future(session.prompt_async(handle_sigint=False))
     try:
         return await Deferred.fromFuture(typing)
     except EOFError:
         return None
+
+
+@contextmanager
+def nothing_echoed() -> Iterator[None]:
+    """Between two calls of `ask_once`: what is typed ahead is not shown either."""
+    modes = termios.tcgetattr(sys.stdin)
+    silent = termios.tcgetattr(sys.stdin)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
 
 
 def _leaving() -> KeyBindings:

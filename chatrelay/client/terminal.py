@@ -25,7 +25,7 @@ from chatrelay.client.display import harmless
 from chatrelay.client.identity import Secret, check_secret
 from chatrelay.client.library import Client
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
-from chatrelay.client.prompt import Prompt, ask_once
+from chatrelay.client.prompt import Prompt, ask_once, nothing_echoed
 from chatrelay.client.protocol import Claim
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.typed import completions
@@ -113,7 +113,10 @@ class TerminalProgram:
         try:
             return await self._reconnector.__anext__()
         except NameOwned as owned:
-            refusal: Refusal = owned
+            with nothing_echoed():
+                return await self._client_with_secret(owned)
+
+    async def _client_with_secret(self, refusal: Refusal) -> Client:
         name = self._claim.name.decode("utf-8")
         for tries_left in reversed(range(MAX_SECRET_TRIES)):
             written = await ask_once(f"Secret of {name}: ")
