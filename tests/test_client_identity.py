@@ -124,6 +124,15 @@ class IdentityTests(SynchronousTestCase):
         self.assertFalse(identity.is_token_answer_in(request))
         self.assertEqual(identity.proof, OLD)
 
+    def test_token_unanswered(self) -> None:
+        """The next connection asks again."""
+        identity = self.identity(OLD)
+        self.assertIsNotNone(identity.token_request())
+        identity.lost()
+        identity.granted("carol")
+        self.give_token(identity, TOKEN)
+        self.assertEqual(identity.proof, TOKEN)
+
     def test_what_is_tried(self) -> None:
         """After a token its secret; after a secret nothing."""
         identity = self.identity(OLD, TOKEN)

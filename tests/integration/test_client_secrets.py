@@ -15,7 +15,7 @@ from tests.integration.relay_process import DEADLINE_S, environment, eventually
 from tests.integration.test_client_programs import ProgramCase, Terminal
 
 SECRET = "correct-horse-battery"
-NEW_SECRET = "another-horse-battery"
+NEW_SECRET = "zebra-horse-battery"
 
 
 class Ended(NamedTuple):
@@ -119,12 +119,14 @@ class TerminalTests(SecretCase):
     def check_hidden(self, terminal: Terminal) -> None:
         """Nothing it ever showed held a secret."""
         for secret in (SECRET, NEW_SECRET):
-            self.assertNotIn(secret[:-3], terminal.seen + terminal.raw.decode())
+            self.assertNotIn(secret[:4], terminal.seen + terminal.raw.decode())
 
     def enter(self, terminal: Terminal, prompt: str, text: str) -> None:
         """Answer a question."""
         terminal.expect(prompt)  # without its space: the cursor goes over that
-        terminal.type(text + "\r")
+        terminal.type(text)
+        terminal.expect("*")
+        terminal.type("\r")
 
     def test_asked(self) -> None:
         """It asks for the secret, again after a wrong one, and comes back with the token."""
@@ -217,7 +219,7 @@ class TerminalTests(SecretCase):
             terminal.type(keys + "\x1b[A\t\x03")
             terminal.expect("Nothing is changed.")
             terminal.expect("dave>")
-            terminal.type("\x19\x1f")  # Ctrl-Y, Ctrl-_: what was cut, what was there before
+            terminal.type("\x1f\x19")  # Ctrl-_, Ctrl-Y: what was there before, what was cut
             terminal.type("/ping .\r")
             terminal.expect("pong")
         self.assertEqual(self.fake.secrets, {"carol": SECRET})
@@ -232,7 +234,7 @@ class TerminalTests(SecretCase):
         terminal.expect("pong")
         for line, answer in [
             ("/register visible-secret", "dave is registered"),
-            ("/name carol " + SECRET.replace("-", "+"), "That is not its secret."),
+            ("/name carol visible-secret", "That is not its secret."),
         ]:
             terminal.type(line + "\r")
             terminal.expect(answer)
