@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from chatrelay.client.options import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from tests.fake_relay import FakeRelay
-from tests.integration.relay_process import DEADLINE_S, environment, eventually
-from tests.integration.test_client_programs import ProgramCase, Terminal
+from tests.integration.relay_process import DEADLINE_S, RelayProcess, environment, eventually
+from tests.integration.test_client_programs import ProgramCase, Terminal, free_port
 
 SECRET = "correct-horse-battery"
 NEW_SECRET = "zebra-horse-battery"
@@ -245,5 +247,98 @@ class TerminalTests(SecretCase):
         self.assertEqual(self.fake.secrets["dave"], "visible-secret")
         terminal.type("/token\r")
         terminal.expect("token crt_")
+        terminal.type("/quit\r")
+        self.assertEqual(terminal.wait(), EXIT_OK)
+
+
+class RelayTests(ProgramCase):
+    """The programs with a relay that has accounts."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="chatrelay-data-")
+        self.addCleanup(directory.cleanup)
+        self.data = str(Path(directory.name) / "data")
+        self.port = f"tcp:{free_port()}:interface=127.0.0.1"
+        file = Path(directory.name) / "secret"
+        file.write_text(SECRET)
+        file.chmod(0o600)
+        self.with_secret = ("--secret-file", str(file), "carol")
+
+    def start_relay(self) -> RelayProcess:
+        return self.relay("--port", self.port, "--data", self.data)
+
+    def register(self, address: tuple[str, int]) -> None:
+        owner = self.connect(address, "carol")
+        owner.send(f"/register {SECRET}")
+        owner.expect("!registered carol")
+        owner.close()
+
+    def expect(self, program: subprocess.Popen[bytes], beginning: bytes) -> None:
+        """Read what a pipe prints, up to a line that begins like this."""
+        for line in program.stdout:
+            if line.startswith(beginning):
+                return
+        raise AssertionError(f"it ended without {beginning!r}")
+
+    def write(self, program: subprocess.Popen[bytes], line: str) -> None:
+        program.stdin.write(line.encode() + b"\n")
+        program.stdin.flush()
+
+    def test_comes_back(self) -> None:
+        """A pipe that registers its name has it again when the relay is back, with a token."""
+        relay = self.start_relay()
+        address = relay.address()
+        program = self.start(address, "carol")
+        self.expect(program, b"!welcome carol")
+        self.write(program, f"/register {SECRET}")
+        self.expect(program, b"!registered carol")
+        self.write(program, "/ping there-is-a-token")
+        self.expect(program, b"!pong there-is-a-token")
+        relay.signal(signal.SIGTERM)
+        relay.wait()
+        self.start_relay().address()
+        self.expect(program, b"!welcome carol")
+        stranger = self.connect(address)
+        stranger.send("carol")
+        self.assertTrue(stranger.line().startswith("!error name-owned carol "))
+        program.stdin.close()
+        self.assertNotIn(b"crt_", program.stdout.read())
+        self.assertEqual(program.wait(DEADLINE_S), EXIT_OK)
+        self.assertNotIn(SECRET.encode(), program.stderr.read())
+
+    def test_disabled(self) -> None:
+        """An account that is disabled: what the relay said, and the end."""
+        address = self.start_relay().address()
+        self.register(address)
+        program = self.start(address, *self.with_secret)
+        self.expect(program, b"!welcome carol")
+        tool = [sys.executable, "-m", "chatrelay.accounts", "--data", self.data, "disable", "carol"]
+        subprocess.run(tool, env=environment(), check=True, capture_output=True)
+        self.expect(program, b"!error bad-secret carol")
+        self.assertEqual(program.wait(DEADLINE_S), EXIT_LOST)
+        lost, refused = program.stderr.read().decode().splitlines()
+        self.assertIn("The relay closed the connection: ", lost)
+        self.assertIn("(bad-secret)", refused)
+
+    def test_two_devices(self) -> None:
+        """On the terminal one sees what the other device is sent, and what it sends."""
+        address = self.start_relay().address()
+        self.register(address)
+        terminal = Terminal(self.command(address, *self.with_secret))
+        self.addCleanup(terminal.end)
+        terminal.expect("You are carol.")
+        program = self.start(address, *self.with_secret)
+        self.expect(program, b"!welcome carol")
+        bob = self.connect(address, "bob")
+        self.write(program, "%bob%hello")
+        self.assertEqual(bob.line(), "%carol%hello")
+        terminal.expect("to bob: hello")
+        bob.send("%carol%hi")
+        self.expect(program, b"%bob%hi")
+        terminal.expect("bob: hi")
+        terminal.type(f"/register\r{SECRET}\r{NEW_SECRET}\r{NEW_SECRET}\r")
+        terminal.expect("carol is registered")
+        self.expect(program, b"!error bad-secret carol")
+        self.assertEqual(program.wait(DEADLINE_S), EXIT_LOST)
         terminal.type("/quit\r")
         self.assertEqual(terminal.wait(), EXIT_OK)
