@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.accounts import secrets
 from chatrelay.client.core import Reply, parse_line
 from chatrelay.client.identity import (
     MAX_SECRET_BYTES,
@@ -61,6 +62,17 @@ class SecretTests(SynchronousTestCase):
         self.assertFalse(check_own_secret("not-a-crt_").is_token)
         with self.assertRaises(Misuse):
             check_own_secret(bytes(TOKEN))
+
+    @given(st.text(max_size=140))
+    def test_as_the_relay(self, written: str) -> None:
+        """What can be a secret here can be one for the relay, and the other way round."""
+        secret = written.encode("utf-8", "surrogatepass")
+        try:
+            check_own_secret(written)
+        except Misuse:
+            self.assertIsNotNone(secrets.check_secret(secret))
+        else:
+            self.assertIsNone(secrets.check_secret(secret))
 
     def test_hidden(self) -> None:
         """However it is formatted, alone or in a claim."""
