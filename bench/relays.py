@@ -28,8 +28,7 @@ _NATS_TLS = """\
 listen: "127.0.0.1:{port}"
 tls {{ cert_file: "{certificate}", key_file: "{key}" }}
 """
-# Twisted's own endpoint, which versions without TLS of their own have too.
-_TLS_PORT = "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+_TLS_PORT = "tls:{port}:certificate={certificate}:key={key}"
 # Penalties and limits would hold senders back on purpose.
 _NGIRCD = """\
 [Global]

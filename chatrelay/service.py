@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from chatrelay import process
 from chatrelay.accounts.service import AccountService
 from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
-from chatrelay.certificate.files import default_directory
+from chatrelay.certificate.files import CERTIFICATES
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
 from chatrelay.factory import RelayFactory
 from chatrelay.interfaces import IBot, Recipient
@@ -188,7 +187,8 @@ def makeService(options: Options) -> RelayService:
 
     reactor: Any = installed_reactor
     try:
-        certificates = default_directory(os.environ)
+        directory = options["data"]
+        certificates = directory / CERTIFICATES if directory is not None else None
         listeners = [
             listener
             for port in options["ports"]
@@ -201,7 +201,6 @@ def makeService(options: Options) -> RelayService:
             allows_insecure_secrets=bool(options["allow-insecure-secrets"]),
             verbose=bool(options["verbose"]),
         )
-        directory = options["data"]
         accounts = AccountService(reactor, relay, directory) if directory is not None else None
         service = RelayService(
             RelayFactory(reactor, relay), listeners, find_bots(options["bots"]), accounts

@@ -73,11 +73,14 @@ def set_read_size(transport: Any, last_read_bytes: int) -> None:  # noqa: ANN401
     """
     Choose how much the next read may bring.
 
-    Nothing happens where a transport does not read from a socket itself (TLS).
-
+    :param transport: a socket's, or one on top of it, as TLS is.
     :param last_read_bytes: what the last one brought; 0 for a client that is held.
     """
+    full_bytes = READ_BYTES
+    if not isinstance(transport, FileDescriptor):
+        # Of TLS's last record there is often only a part, which counts for the next read.
+        transport, full_bytes = getattr(transport, "transport", None), READ_BYTES // 2
     if isinstance(transport, FileDescriptor):
-        size = MAX_READ_BYTES if last_read_bytes >= READ_BYTES else READ_BYTES
+        size = MAX_READ_BYTES if last_read_bytes >= full_bytes else READ_BYTES
         if transport.bufferSize != size:
             transport.bufferSize = size

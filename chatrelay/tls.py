@@ -29,6 +29,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatrelay.certificate.pair import Pair, read_pair
@@ -200,6 +201,19 @@ class TlsTransport(TLSMemoryBIOProtocol):
         finally:
             self._is_writing = False
         self._flushSendBIO()
+
+    def _write(self, data: bytes) -> None:
+        # Twisted cuts it into records itself, with a copy and some calls for each.  As long as
+        # TLS is not agreed upon, it keeps what can not be sent yet.
+        if not self._handshakeDone or self._appSendBuffer or self._lostTLSConnection:
+            super()._write(data)
+            return
+        try:
+            self._tlsConnection.sendall(data)
+        except SSL.Error:
+            self._tlsShutdownFinished(Failure())
+        else:
+            self._flushSendBIO()
 
     def loseConnection(self) -> None:
         """End TLS when everything is written; to see that the peer has done so it is read."""

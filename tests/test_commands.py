@@ -24,7 +24,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_what_is_not_built_yet_is_an_unknown_command(self) -> None:
         for verb in (
-            *("join", "leave", "rooms", "history", "ack", "register", "token", "block", "unblock"),
+            *("join", "leave", "rooms", "history", "ack", "block", "unblock"),
             *("keep", "topic", "invite", "remove", "clients", "kick", "ban", "unban", "stats"),
             *("", "nosuch", "/", "Who!", "wh\N{CYRILLIC SMALL LETTER O}"),
         ):

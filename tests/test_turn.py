@@ -320,6 +320,18 @@ class ReadSizeTests(SynchronousTestCase):
             set_read_size(transport, last_read_bytes)
             self.assertEqual(transport.bufferSize, expected)
 
+    def test_under_tls_the_socket_is_read_by_more(self) -> None:
+        class OnTop:
+            transport = FileDescriptor(MemoryReactor())
+
+        for last_read_bytes, expected in [
+            (READ_BYTES // 2 - 1, READ_BYTES),
+            (READ_BYTES // 2, MAX_READ_BYTES),
+            (0, READ_BYTES),
+        ]:
+            set_read_size(OnTop(), last_read_bytes)
+            self.assertEqual(OnTop.transport.bufferSize, expected)
+
     def test_another_transport_is_left_alone(self) -> None:
         transport = object()
         set_read_size(transport, READ_BYTES)

@@ -243,15 +243,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except usage.UsageError as error:
         _say(f"{str(error).rstrip('.')}. Try --help.")
         return EXIT_USAGE
-    default = default_directory(environment)
-    path = default if options["directory"] is None else Path(options["directory"])
     try:
+        default = default_directory(environment)
+        path = default if options["directory"] is None else Path(options["directory"])
         done = make(path, options["names"], options["days"], datetime.datetime.now(datetime.UTC))
     except ChatrelayError as error:
         _say(f"{error}.")
         return EXIT_FAILED
     except OSError as error:
-        _say(f"{error.filename or path}: {error.strerror or error}.")
+        _say(f"{error.filename}: {error.strerror or error}.")
         return EXIT_FAILED
     print("\n".join([*done, *advise(path, is_default=path.absolute() == default)]))
     return EXIT_OK

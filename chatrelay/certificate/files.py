@@ -9,6 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from chatrelay.store.database import default_directory as data_directory
+
+CERTIFICATES = "tls"
+"""Where they are in a relay's data directory."""
 CERTIFICATE_FILE = "certificate.pem"
 KEY_FILE = "key.pem"
 AUTHORITY_FILE = "ca.pem"
@@ -22,14 +26,11 @@ def default_directory(environment: Mapping[str, str]) -> Path:
     """
     Where a relay's certificate and key are, if nothing else is said.
 
-    :param environment: that of the process, for ``XDG_STATE_HOME``, which counts only if it is
-        absolute, and ``HOME``.
+    :param environment: that of the process.
     :returns: the directory; it need not exist.
+    :raises StoreError: this user has no home.
     """
-    state_home = Path(environment.get("XDG_STATE_HOME", ""))
-    if not state_home.is_absolute():
-        state_home = Path(environment.get("HOME") or Path.home()) / ".local" / "state"
-    return state_home / "chatrelay" / "tls"
+    return data_directory(environment) / CERTIFICATES
 
 
 @contextmanager

@@ -275,13 +275,13 @@ class DefaultTests(TlsTestCase):
     """The certificate is found where the tool puts it."""
 
     def test_a_number_alone(self) -> None:
-        directory = self.directory / "chatrelay" / "tls"
+        directory = self.directory / "data" / "tls"
         directory.mkdir(parents=True)
         files = Files(directory)
-        before = os.environ.get("XDG_STATE_HOME")
-        self.addCleanup(self.set_state_home, before)
-        self.set_state_home(str(self.directory))
-        relay = self.relay("--port", "tcp:0:interface=127.0.0.1", "--port", "tls:0")
+        relay = self.relay(
+            *("--data", str(directory.parent), "--port", "tcp:0:interface=127.0.0.1"),
+            *("--port", "tls:0"),
+        )
         plain, *with_tls = relay.ports(2 + socket.has_ipv6)
         context = ssl.create_default_context(cafile=str(files.authority))
         self.context = None
@@ -291,9 +291,3 @@ class DefaultTests(TlsTestCase):
             self.addCleanup(client.close)
             client.send("%ann%hello")
             self.assertEqual(ann.line(), f"%c{number}%hello")
-
-    def set_state_home(self, value: str | None) -> None:
-        if value is None:
-            os.environ.pop("XDG_STATE_HOME", None)
-        else:
-            os.environ["XDG_STATE_HOME"] = value
