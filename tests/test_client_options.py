@@ -1,6 +1,7 @@
 """The options of the client program."""
 
 import re
+import tempfile
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -92,7 +93,9 @@ class SecretTests(SynchronousTestCase):
         return secret
 
     def file(self, content: bytes, mode: int = 0o600) -> str:
-        path = Path(self.mktemp())
+        directory = tempfile.TemporaryDirectory(prefix="chatrelay-test-")
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name) / "secret"
         path.write_bytes(content)
         path.chmod(mode)
         return str(path)

@@ -53,7 +53,9 @@ class PipeTests(SecretCase):
 
     def test_sources(self) -> None:
         """From the environment and from a file; the token's answer is not printed."""
-        file = Path(self.mktemp())
+        directory = tempfile.TemporaryDirectory(prefix="chatrelay-test-")
+        self.addCleanup(directory.cleanup)
+        file = Path(directory.name) / "secret"
         file.write_text(SECRET + "\n")
         file.chmod(0o600)
         for arguments, secret in [
