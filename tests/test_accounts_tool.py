@@ -11,8 +11,9 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.accounts import tool
-from chatrelay.accounts.secrets import check_secret, is_right
+from chatrelay.accounts.secrets import is_right
 from chatrelay.accounts.tool import main
+from chatrelay.secret import check_secret
 from chatrelay.store.accounts import Account, Accounts
 from chatrelay.store.database import FILE_NAME, Database
 from tests.store_harness import HASH, NOW_S, name, open_database, temporary_directory

@@ -10,15 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.accounts import secrets
 from chatrelay.accounts.secrets import (
-    check_secret,
     hash_secret,
     is_right,
-    is_token,
     make_secret,
     make_token,
     token_hash,
 )
 from chatrelay.errors import ChatrelayError
+from chatrelay.secret import check_secret, is_token
 
 
 class CheckTests(SynchronousTestCase):

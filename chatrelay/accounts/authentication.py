@@ -26,6 +26,7 @@ from chatrelay.console import Console
 from chatrelay.errors import BadSecret, Busy, NameOwned, RateLimited, Refusal
 from chatrelay.limits import Limits
 from chatrelay.names import Name
+from chatrelay.secret import check_secret, is_token
 from chatrelay.store.accounts import Account, Accounts, TokenUse
 
 T = TypeVar("T")
@@ -221,8 +222,9 @@ class AccountChecker:
 
     async def _check(self, claim: Claim) -> Grant:
         name, secret = claim.name, claim.secret
-        is_token = secret is not None and secrets.is_token(secret)
-        token_hash = secrets.token_hash(secret) if secret is not None and is_token else None
+        token_hash = None
+        if secret is not None and is_token(secret):
+            token_hash = secrets.token_hash(secret)
         network = network_of(claim.host)
         found = await self._store.read(
             partial(look_up, name.key, network, token_hash, self._wall_clock())
@@ -236,8 +238,8 @@ class AccountChecker:
             raise NameOwned(name.shown)
         if account.is_disabled:
             raise BadSecret(name.shown)
-        if is_token:
-            return self._check_token(name, account, token_hash or b"", found)
+        if token_hash is not None:
+            return self._check_token(name, account, token_hash, found)
         return await self._check_secret(claim, secret, account, found)
 
     def _check_token(self, name: Name, account: Account, token_hash: bytes, found: Found) -> Grant:
@@ -254,7 +256,7 @@ class AccountChecker:
     async def _check_secret(
         self, claim: Claim, secret: bytes, account: Account, found: Found
     ) -> Grant:
-        if secrets.check_secret(secret) is not None:
+        if check_secret(secret) is not None:
             raise BadSecret(claim.name.shown)
 
         def check() -> bool | None:

@@ -32,6 +32,7 @@ from chatrelay.accounts.guessing import network_of
 from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
 from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
 from chatrelay.names import Name
+from chatrelay.secret import check_secret, is_token
 from chatrelay.store.accounts import Account, Accounts, Revocation
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ class AccountClaims:
 
     async def _register(self, registration: Registration) -> Grant:
         name, host = registration.name, registration.host
-        problem = secrets.check_secret(registration.secret)
+        problem = check_secret(registration.secret)
         if problem is not None:
             raise BadSecret(name.shown, sentence=problem)
         network = network_of(host)
@@ -197,9 +198,9 @@ class AccountClaims:
         name, old_secret = registration.name, registration.old_secret
         if old_secret is None:
             raise BadSecret(name.shown, sentence=_OLD_NEEDED)
-        if secrets.is_token(old_secret):
+        if is_token(old_secret):
             raise BadSecret(name.shown, sentence=_NO_TOKEN)
-        if account.is_disabled or secrets.check_secret(old_secret) is not None:
+        if account.is_disabled or check_secret(old_secret) is not None:
             raise BadSecret(name.shown)
 
         def check() -> str | None:

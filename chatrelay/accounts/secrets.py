@@ -1,5 +1,5 @@
 """
-What a secret may be, what a token is, and how both are kept: as hashes.
+How secrets and tokens are made, and how they are kept: as hashes.
 
 A *secret* is chosen by a person and is hashed slowly (argon2id).  A *token* is 256 random bits
 of the relay's own, which nobody can guess, and is hashed quickly (SHA-256).
@@ -15,38 +15,13 @@ from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from chatrelay.errors import ChatrelayError
-
-MIN_SECRET_BYTES = 8
-MAX_SECRET_BYTES = 128
-TOKEN_PREFIX = b"crt_"
+from chatrelay.secret import TOKEN_PREFIX
 
 _TOKEN_RANDOM_BYTES = 32
 _MADE_SECRET_RANDOM_BYTES = 18
-# Spaces, line and paragraph separators, controls.
-_REFUSED_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Cc"})
 
 # 35 ms and 19 MiB a hash: what OWASP's Password Storage Cheat Sheet asks for at least.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, type=Type.ID)
-
-
-def check_secret(secret: bytes) -> str | None:
-    """
-    Say what is wrong with a new secret.
-
-    :param secret: UTF-8, as it stands on the wire.
-    :returns: a sentence that does not repeat it; ``None`` if nothing is wrong.
-    """
-    if secret.startswith(TOKEN_PREFIX):
-        return "A secret does not begin with 'crt_': tokens do."
-    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        return f"A secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes."
-    try:
-        text = secret.decode("utf-8")
-    except UnicodeDecodeError:
-        return "A secret is UTF-8."
-    if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in text):
-        return "A secret has no spaces and no control characters."
-    return None
 
 
 def make_secret() -> bytes:
@@ -56,11 +31,6 @@ def make_secret() -> bytes:
         # One that begins like an option, or like a token, would be trouble where it is used.
         if not secret.startswith((b"-", TOKEN_PREFIX)):
             return secret
-
-
-def is_token(secret: bytes) -> bool:
-    """Whether what stands in a secret's place is meant as a token; no secret is both."""
-    return secret.startswith(TOKEN_PREFIX)
 
 
 def make_token() -> bytes:

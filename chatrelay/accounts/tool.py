@@ -14,7 +14,7 @@ from typing import Any
 from twisted.python import usage
 from wcwidth import wcswidth
 
-from chatrelay.accounts.secrets import check_secret, hash_secret, make_secret
+from chatrelay.accounts.secrets import hash_secret, make_secret
 from chatrelay.accounts.tool_options import ToolOptions
 from chatrelay.errors import ChatrelayError, Misuse
 from chatrelay.names import SERVER_NAME, Name
@@ -25,6 +25,7 @@ from chatrelay.private_input import (
     secret_from_environment,
     secret_from_file,
 )
+from chatrelay.secret import check_secret
 from chatrelay.store.accounts import Account, Accounts
 from chatrelay.store.database import Database, default_directory, explain
 from chatrelay.store.files import shown_path

@@ -6,7 +6,6 @@ Pure.  It outlives connections: what it has learned on one is what the next one 
 
 from __future__ import annotations
 
-import unicodedata
 from collections import deque
 from secrets import token_hex
 from typing import NamedTuple
@@ -27,13 +26,10 @@ from chatrelay.errors import (
     StoreFailed,
     UnknownCommand,
 )
+from chatrelay.secret import TOKEN_PREFIX, is_token
+from chatrelay.secret import check_secret as secret_problem
 from chatrelay.wire import parse_command, parse_tags, with_tags
 
-MIN_SECRET_BYTES = 8
-MAX_SECRET_BYTES = 128
-_TOKEN_BEGINNING = b"crt_"
-# Spaces, line and paragraph separators, controls.
-_NOT_IN_SECRETS = frozenset({"Zs", "Zl", "Zp", "Cc"})
 # Commands whose answers are awaited; a relay that never answers is remembered no longer.
 _MAX_ASKED = 100
 # Secrets that may have become the name's; each one tried costs the relay a hash.
@@ -62,7 +58,7 @@ class Secret(bytes):
     @property
     def is_token(self) -> bool:
         """Whether the relay made it, to stand for a secret."""
-        return self.startswith(_TOKEN_BEGINNING)
+        return is_token(self)
 
 
 def check_secret(written: str | bytes) -> Secret:
@@ -71,15 +67,11 @@ def check_secret(written: str | bytes) -> Secret:
 
     :raises Misuse: it can be neither; what was written is not repeated.
     """
-    if isinstance(written, str):
-        # An error of the codec would hold it: what can not be encoded is refused below.
-        written = written.encode("utf-8", "surrogatepass")
-    if not (MIN_SECRET_BYTES <= len(written) <= MAX_SECRET_BYTES and _is_one_word(written)):
-        raise Misuse(
-            f"A secret is {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes of text without "
-            "spaces and control characters."
-        )
-    return Secret(written)
+    secret = _encoded(written)
+    problem = secret_problem(secret.removeprefix(TOKEN_PREFIX))
+    if problem is not None:
+        raise Misuse(problem)
+    return secret
 
 
 def check_own_secret(written: str | bytes) -> Secret:
@@ -88,17 +80,18 @@ def check_own_secret(written: str | bytes) -> Secret:
 
     :raises Misuse: it can not be one.
     """
-    secret = check_secret(written)
-    if secret.is_token:
-        raise Misuse("A token stands for a secret, it is not one: a secret does not begin so.")
+    secret = _encoded(written)
+    problem = secret_problem(secret)
+    if problem is not None:
+        raise Misuse(problem)
     return secret
 
 
-def _is_one_word(written: bytes) -> bool:
-    text = written.decode("utf-8", "replace")
-    return text.encode("utf-8") == written and not any(
-        unicodedata.category(character) in _NOT_IN_SECRETS for character in text
-    )
+def _encoded(written: str | bytes) -> Secret:
+    if isinstance(written, str):
+        # An error of the codec would hold it: what can not be encoded is no UTF-8 later.
+        written = written.encode("utf-8", "surrogatepass")
+    return Secret(written)
 
 
 class _Asked(NamedTuple):
