@@ -103,7 +103,9 @@ class Options(usage.Options):
         self["bots"] = []
 
     def opt_port(self, written: str) -> None:
-        """A port number, or a Twisted endpoint string; may be repeated. [default: 12345]"""
+        """A port number, tls:NUMBER, or a Twisted endpoint string; may be repeated.
+        [default: 12345]
+        """
         self["ports"].append(written)
 
     def opt_interface(self, written: str) -> None:

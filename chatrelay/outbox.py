@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransp
 from zope.interface import implementer
 
 from chatrelay.flow import Backlog, Flow
-from chatrelay.sockets import queued_bytes
+from chatrelay.sockets import descriptor_of, queued_bytes
 from chatrelay.turn import Turn, Urgency
 
 # What is handed to the transport beyond this waits here, where it can be counted.
@@ -170,9 +170,9 @@ class Outbox(Backlog):
     def _unhanded_bytes(self) -> int:
         # What the kernel was not handed.  A transport tells only when it is empty; a piece
         # that it has sent half of would look like half a second without progress.
-        transport = self._transport
-        if isinstance(transport, FileDescriptor) and transport.dataBuffer:
-            in_transport = len(transport.dataBuffer) - transport.offset
+        descriptor = descriptor_of(self._transport)
+        if descriptor is not None and descriptor.dataBuffer:
+            in_transport = len(descriptor.dataBuffer) - descriptor.offset
             return self.unsent_bytes - self._handed_bytes + in_transport
         return self.unsent_bytes
 

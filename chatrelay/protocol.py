@@ -338,6 +338,8 @@ class RelayProtocol(LineReceiver):
         # Under TLS there is only one end for both directions.
         if not lingers or ISSLTransport.providedBy(transport):
             transport.loseConnection()
+            # Whether the peer has closed TLS too is seen by reading.
+            transport.resumeProducing()
             return
         # A socket closed with something unread in it is reset, and what was written to
         # it last may never be seen: say that this is all, and read until the peer closes.

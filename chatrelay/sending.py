@@ -64,14 +64,14 @@ def _deliver(session: Session, target: bytes, name: Name, text: bytes) -> None:
     recipient = registry.find(name.key)
     if recipient is None:
         raise _undelivered(session, target, text, UnknownName(target))
+    stamp = None
     if session.is_echoed and not recipient.includes(session):
+        # First, so that what a bot answers at once does not come before the question.
         stamp = session.new_stamp()
-        recipient.deliver(session, text, stamp)
         for device in registry.devices(session.name.key):
             if device is not session and device.wants_echo:
                 device.echo(session, target, text, stamp)
-    else:
-        recipient.deliver(session, text)
+    recipient.deliver(session, text, stamp)
     registry.note_writing(target, name)
 
 

@@ -10,6 +10,7 @@ import termios
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.protocols.policies import ProtocolWrapper
 
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
@@ -51,6 +52,17 @@ def set_listen_backlog(listening: socket.socket) -> None:
     listening.listen(LISTEN_BACKLOG)
 
 
+def descriptor_of(transport: Any) -> FileDescriptor | None:  # noqa: ANN401 - likewise
+    """
+    What a transport sends through in the end: itself, or what is under TLS or a proxy's protocol.
+
+    :returns: ``None`` where there is nothing of the kind.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport if isinstance(transport, FileDescriptor) else None
+
+
 def queued_bytes(transport: Any) -> int:  # noqa: ANN401 - whatever a door's transport is
     """
     What the kernel took and the peer did not acknowledge; 0 where that can not be known.
@@ -58,11 +70,11 @@ def queued_bytes(transport: Any) -> int:  # noqa: ANN401 - whatever a door's tra
     A slow peer's socket counts as writable only when a third of its buffer, often a
     megabyte, is free again: seen from outside nothing moves for seconds, seen here it does.
     """
-    get_handle = getattr(transport, "getHandle", None)
-    if get_handle is None or sys.platform != "linux":
+    descriptor = descriptor_of(transport)
+    if descriptor is None or sys.platform != "linux":
         return 0
     try:
-        answer = fcntl.ioctl(get_handle().fileno(), termios.TIOCOUTQ, _INT.pack(0))
+        answer = fcntl.ioctl(descriptor.fileno(), termios.TIOCOUTQ, _INT.pack(0))
     except (OSError, ValueError, AttributeError):
         return 0
     queued: int = _INT.unpack(answer)[0]
@@ -76,11 +88,10 @@ def set_read_size(transport: Any, last_read_bytes: int) -> None:  # noqa: ANN401
     :param transport: a socket's, or one on top of it, as TLS is.
     :param last_read_bytes: what the last one brought; 0 for a client that is held.
     """
-    full_bytes = READ_BYTES
-    if not isinstance(transport, FileDescriptor):
-        # Of TLS's last record there is often only a part, which counts for the next read.
-        transport, full_bytes = getattr(transport, "transport", None), READ_BYTES // 2
-    if isinstance(transport, FileDescriptor):
+    # Of TLS's last record there is often only a part, which counts for the next read.
+    full_bytes = READ_BYTES if isinstance(transport, FileDescriptor) else READ_BYTES // 2
+    descriptor = descriptor_of(transport)
+    if descriptor is not None:
         size = MAX_READ_BYTES if last_read_bytes >= full_bytes else READ_BYTES
-        if transport.bufferSize != size:
-            transport.bufferSize = size
+        if descriptor.bufferSize != size:
+            descriptor.bufferSize = size

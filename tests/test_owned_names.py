@@ -492,8 +492,9 @@ class DeviceTests(SynchronousTestCase):
                 reverse, relay.registry.find, relay.wall_clock, lambda *_: None, relay.limits
             )
         )
+        self.laptop.lines(b"/caps echo")
         self.assertEqual(self.phone.lines(b"%reverse%abc"), [b"%reverse%cba"])
-        self.assertEqual(self.laptop.told(), [b"%reverse%cba"])
+        self.assertEqual(self.laptop.told(), [b"@to=reverse %carol%abc", b"%reverse%cba"])
 
     def test_what_a_bot_answers_holds_who_asked(self) -> None:
         world = OwnedWorld(self, Limits(high_water_bytes=1000, low_water_bytes=500))

@@ -21,7 +21,8 @@ PURE = [
     *("chatrelay.client.display", "chatrelay.client.typed", "chatrelay.client.framing"),
     *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
     *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
-    *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets"),
+    *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets", "chatrelay.secret"),
+    *("chatrelay.client.identity", "chatrelay.client.registering"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (
