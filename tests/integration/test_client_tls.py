@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from chatrelay.client.options import EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.integration.relay_process import DEADLINE_S, RelayProcess, environment
 from tests.integration.test_client_programs import WELCOME, ProgramCase, Terminal, free_port
-from tests.integration.test_tls_endpoint import write_certificate
+from tests.tls_harness import issued_for, key_pem
 
 UNCHECKED = "--tls-without-checking-the-server"
 NOW = datetime.now(UTC)
@@ -77,8 +78,16 @@ class TlsCase(ProgramCase):
         return self.port_of(key_file, certificate_file, number)
 
     def port_of(self, key_file: Path, certificate_file: Path, number: int = 0) -> str:
-        where = f"ssl:{number}:interface=127.0.0.1"
-        return f"{where}:privateKey={key_file}:certKey={certificate_file}"
+        where = f"tls:{number}:interface=127.0.0.1"
+        return f"{where}:certificate={certificate_file}:key={key_file}"
+
+    def self_signed(self) -> str:
+        """A ``--port`` with a certificate that nobody but itself has signed."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        key_file, certificate_file = self.directory / "own.key", self.directory / "own.pem"
+        key_file.write_bytes(key_pem(key))
+        certificate_file.write_bytes(issued_for(key))
+        return self.port_of(key_file, certificate_file)
 
     def good_relay(self) -> tuple[str, int]:
         """A relay at localhost; its address."""
@@ -91,8 +100,6 @@ class ServerTests(TlsCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self_signed = self.directory / "self-signed"
-        self_signed.mkdir()
         self.servers = [
             Server("good", "localhost", self.port(self.ca, "localhost")),
             Server("address", "127.0.0.1", self.port(self.ca, "127.0.0.1")),
@@ -116,7 +123,7 @@ class ServerTests(TlsCase):
             Server(
                 "self-signed",
                 "localhost",
-                self.port_of(*write_certificate(self_signed)),
+                self.self_signed(),
                 " is self-signed, and not trusted: ",
             ),
             Server(
@@ -188,8 +195,7 @@ class UncheckedTests(TlsCase):
 
     def test_warning(self) -> None:
         """It talks to whoever answers, and says so at every start."""
-        key_file, certificate_file = write_certificate(self.directory)
-        _, port = self.relay("--port", self.port_of(key_file, certificate_file)).address()
+        _, port = self.relay("--port", self.self_signed()).address()
         for _ in range(2):
             status, printed, said = self.run_to_end(
                 ("127.0.0.1", port), b"%reverse%hello\n", UNCHECKED, "carol"
