@@ -6,7 +6,6 @@ The TCP door: Twisted's transports and turns for one session, and no policy.
 
 from __future__ import annotations
 
-import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatrelay.addresses import host_of, is_confidential, is_local
 from chatrelay.console import Peer
 from chatrelay.errors import TooManyClients
 from chatrelay.lines import Block, LineBuffer, Overlong
@@ -89,17 +89,12 @@ class RelayProtocol(LineReceiver):
         address = transport.getPeer()
         if not isinstance(transport, FileDescriptor):
             self._wrapped_address = address
-        peer, is_local = _peer(address)
-        if not self._admit(peer, exempt=is_local):
+        peer, is_exempt = _peer(address)
+        if not self._admit(peer, exempt=is_exempt):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
-        # Behind a proxy the peer's address is what the proxy says, and what it was sent over
-        # nobody knows.
-        is_confidential = ISSLTransport.providedBy(transport) or (
-            is_local and isinstance(transport, FileDescriptor)
-        )
         self.session = Session(
-            self.relay, self, self._outbox, peer, is_confidential=is_confidential
+            self.relay, self, self._outbox, peer, is_confidential=is_confidential(transport)
         )
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
@@ -357,7 +352,5 @@ class RelayProtocol(LineReceiver):
 def _peer(address: IAddress | None) -> tuple[Peer, bool]:
     """Tell where a connection comes from, and whether that is this machine."""
     if isinstance(address, IPv4Address | IPv6Address):
-        host = ipaddress.ip_address(address.host.partition("%")[0])
-        host = getattr(host, "ipv4_mapped", None) or host
-        return Peer(str(host), address.port), host.is_loopback
+        return Peer(str(host_of(address)), address.port), is_local(address)
     return Peer("a Unix socket", 0), True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -15,8 +16,8 @@ WELCOME = b"!welcome %b version=1 max-line=8192 :Hello."
 class RelayTransport(StringTransport):
     """The client's side of a connection, and what the relay does with it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", host, 12345))
         self.protocol = None
         self.aborted = False
         self.half_closed = False
@@ -75,10 +76,10 @@ class RelayEndpoint:
         self.attempts.append((protocolFactory, attempt))
         return attempt
 
-    def accept(self) -> RelayTransport:
-        """Let the oldest attempt succeed."""
+    def accept(self, host: str = "127.0.0.1") -> RelayTransport:
+        """Let the oldest attempt succeed, with a relay at `host`."""
         factory, attempt = self.attempts.pop(0)
-        transport = RelayTransport()
+        transport = RelayTransport(host)
         transport.protocol = factory.buildProtocol(None)
         transport.protocol.makeConnection(transport)
         attempt.callback(transport.protocol)

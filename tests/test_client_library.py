@@ -78,6 +78,32 @@ class ConnectTests(SynchronousTestCase):
         self.endpoint.accept().say(b"!error bad-secret carol :Wrong.")
         self.failureResultOf(connecting, errors.BadSecret)
 
+    def test_secret_that_others_could_read(self) -> None:
+        """It is not sent, unless that is asked for; neither is one in a command."""
+        connecting = self.connect(secret="old-secret")
+        relay = self.endpoint.accept("192.0.2.1")
+        self.failureResultOf(connecting, errors.Insecure)
+        self.assertEqual(relay.value(), b"")
+        self.assertTrue(relay.aborted)
+
+        connecting = self.connect(caps=(), secret="old-secret", secret_in_clear=True)
+        relay = self.endpoint.accept("192.0.2.1")
+        self.assertEqual(relay.welcome(), [b"carol old-secret"])
+        relay.lines()
+        client = self.successResultOf(connecting)
+        client.register("new-secret", "old-secret")
+        self.assertIn(b"/register new-secret old-secret", b"".join(relay.lines()))
+
+        connecting = self.connect(caps=())
+        relay = self.endpoint.accept("192.0.2.1")
+        relay.welcome()
+        client = self.successResultOf(connecting)
+        self.failureResultOf(client.register("new-secret"), errors.Insecure)
+        self.failureResultOf(client.rename("dave", "his-secret"), errors.Insecure)
+        self.assertEqual(relay.lines(), [])
+        client.rename("dave")
+        self.assertIn(b"/name dave", b"".join(relay.lines()))
+
     def test_secret_not_shown(self) -> None:
         """What fails while the secret is at hand shows it in no traceback, however verbose."""
 
@@ -85,7 +111,7 @@ class ConnectTests(SynchronousTestCase):
             def name_granted(self, connection) -> None:
                 raise ZeroDivisionError(connection)
 
-        claim = claim_of("carol", (), "old-secret")
+        claim = claim_of("carol", (), "old-secret", secret_in_clear=False)
         opening = ensureDeferred(
             open_connection(self.clock, self.endpoint, claim, Broken(self.clock))
         )

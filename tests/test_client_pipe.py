@@ -13,6 +13,7 @@ from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.pipe import PATIENCE_S, PipeProgram
+from chatrelay.client.protocol import Claim
 from tests.client_harness import RelayEndpoint, RelayTransport
 
 
@@ -33,7 +34,8 @@ class PipeProgramCase(SynchronousTestCase):
         self.said: list[str] = []
 
     def start(self, to: str | None = None, secret: Secret | None = None) -> None:
-        self.program = PipeProgram(self.clock, self.endpoint, "carol", to, self.said.append, secret)
+        claim = Claim(b"carol", secret=secret)
+        self.program = PipeProgram(self.clock, self.endpoint, claim, to, self.said.append)
         self.stdio = StandardIO()
         self.stdio.protocol = self.program
         self.program.makeConnection(self.stdio)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
+from chatrelay.client.identity import holds_secret
 from chatrelay.client.typed import (
     Choose,
     Explain,
@@ -13,7 +14,6 @@ from chatrelay.client.typed import (
     RunCommand,
     Send,
     completions,
-    holds_secret,
     read_typed,
 )
 

@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from chatrelay.client.identity import Secret
 from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions
+from chatrelay.client.protocol import Claim
 
 _BRACKETED_PASTE_OFF = b"\x1b[?2004l"
 
@@ -33,23 +33,21 @@ class _Run:
         self._failure: Failure | None = None
 
     def until_ended(
-        self, options: ClientOptions, endpoint: IStreamClientEndpoint, secret: Secret | None
+        self, options: ClientOptions, endpoint: IStreamClientEndpoint, claim: Claim
     ) -> int:
         """Run the program that fits where it was started; returns its exit status."""
-        self._reactor.callWhenRunning(self._start, options, endpoint, secret)
+        self._reactor.callWhenRunning(self._start, options, endpoint, claim)
         self._reactor.run()
         if self._failure is not None:
             self._failure.raiseException()
         return self._status
 
-    def _start(
-        self, options: ClientOptions, endpoint: IStreamClientEndpoint, secret: Secret | None
-    ) -> None:
+    def _start(self, options: ClientOptions, endpoint: IStreamClientEndpoint, claim: Claim) -> None:
         # Here, because the reactor has its own handlers when it runs.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupted)
         program = _terminal_program if _is_on_terminal() else _pipe_program
-        running = ensureDeferred(program(self._reactor, options, endpoint, secret, self._say))
+        running = ensureDeferred(program(self._reactor, options, endpoint, claim, self._say))
         running.addCallbacks(self._ended, self._failed)
 
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
@@ -75,14 +73,14 @@ async def _pipe_program(
     reactor: Any,  # noqa: ANN401 - several interfaces
     options: ClientOptions,
     endpoint: IStreamClientEndpoint,
-    secret: Secret | None,
+    claim: Claim,
     say: Callable[[str], None],
 ) -> int:
     from twisted.internet.stdio import StandardIO  # noqa: PLC0415 - imports the reactor
 
     from chatrelay.client.pipe import PipeProgram  # noqa: PLC0415 - not on a terminal
 
-    program = PipeProgram(reactor, endpoint, options["name"], options["to"], say, secret)
+    program = PipeProgram(reactor, endpoint, claim, options["to"], say)
     program.escape_output = os.isatty(1)
     StandardIO(program, reactor=reactor)
     return await program.run()
@@ -92,12 +90,12 @@ async def _terminal_program(
     reactor: Any,  # noqa: ANN401 - several interfaces
     options: ClientOptions,
     endpoint: IStreamClientEndpoint,
-    secret: Secret | None,
+    claim: Claim,
     say: Callable[[str], None],
 ) -> int:
     from chatrelay.client.terminal import TerminalProgram  # noqa: PLC0415 - slow to import
 
-    program = TerminalProgram(reactor, endpoint, options["name"], options["to"], say, secret)
+    program = TerminalProgram(reactor, endpoint, claim, options["to"], say)
     return await program.run()
 
 
@@ -144,7 +142,7 @@ def main(arguments: list[str]) -> int:
     options = ClientOptions()
     try:
         options.parseOptions(arguments)
-        secret = options.secret(os.environ)
+        claim = options.claim(os.environ)
         if _is_on_terminal():
             from twisted.internet import asyncioreactor  # noqa: PLC0415 - prompt_toolkit's loop
 
@@ -153,7 +151,7 @@ def main(arguments: list[str]) -> int:
 
         endpoint = options.endpoint(reactor)
         with _terminal_restored() if _is_on_terminal() else nullcontext():
-            return _Run(reactor).until_ended(options, endpoint, secret)
+            return _Run(reactor).until_ended(options, endpoint, claim)
     except usage.UsageError as error:
         _say(f"{str(error).rstrip('.')}. Try --help.")
         return EXIT_USAGE

@@ -27,6 +27,7 @@ def connect(
     caps: Sequence[str] = DEFAULT_CAPS,
     receiving: bool = True,
     secret: str | None = None,
+    secret_in_clear: bool = False,
 ) -> Deferred[Client]:
     """
     Connect to a relay under a name.
@@ -38,14 +39,17 @@ def connect(
     :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
         A ``!ping`` is answered by the client.
     :param secret: the secret of the name, or a token for it, if somebody owns it.
+    :param secret_in_clear: send secrets where others could read them, too: to another
+        machine without TLS.
     :param receiving: false drops every message, for programs that only send.
     :returns: fires with a `Client` once the relay has granted the name.  Fails with
         `Unreachable`, also when the relay says no welcome in 30 s; or with the
-        `Refusal` of the name, as `NameInUse`, `NameOwned` or `BadSecret`.  Cancelling
+        `Refusal` of the name, as `NameInUse`, `NameOwned` or `BadSecret`; with
+        `Insecure` for a secret that others could read and that is not sent.  Cancelling
         drops the connection.
     :raises Misuse: at once: not a name, not a secret, or not an endpoint.
     """
-    claim = claim_of(name, caps, secret)
+    claim = claim_of(name, caps, secret, secret_in_clear=secret_in_clear)
     endpoint = endpoint_for(reactor, server)
     client = Client(reactor, receiving=receiving)
 
@@ -89,14 +93,14 @@ def endpoint_trusting(
     return wrapClientTLS(trust, tcp, clock=reactor)
 
 
-def claim_of(name: str, caps: Sequence[str], secret: str | None = None) -> Claim:
+def claim_of(name: str, caps: Sequence[str], secret: str | None, *, secret_in_clear: bool) -> Claim:
     """
     Read what a connection is to begin with.
 
     :raises Misuse: not a name, or not a secret.
     """
     proof = None if secret is None else check_secret(secret)
-    return Claim(core.check_name(name).shown, tuple(caps), proof)
+    return Claim(core.check_name(name).shown, tuple(caps), proof, secret_in_clear)
 
 
 def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:

@@ -94,6 +94,14 @@ def _encoded(written: str | bytes) -> Secret:
     return Secret(written)
 
 
+def holds_secret(line: str) -> bool:
+    """Whether a command shows a secret: it is not to be kept, nor shown again."""
+    words = line.lower().split()
+    return (words[:1] == ["/register"] and len(words) > 1) or (
+        words[:1] == ["/name"] and len(words) > 2
+    )
+
+
 class _Asked(NamedTuple):
     """A ``/name`` or ``/register`` that waits for its answer."""
 

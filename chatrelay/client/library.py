@@ -19,8 +19,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chatrelay.client import core
 from chatrelay.client.commands import Commands, raise_refusal
 from chatrelay.client.core import Answer, Answers, Disconnected, Event, Message, Outcome, Reply
+from chatrelay.client.identity import holds_secret
 from chatrelay.client.protocol import DEFAULT_MAX_LINE_BYTES, ClientProtocol
-from chatrelay.errors import Refusal
+from chatrelay.errors import Insecure, Refusal
 
 MAX_UNANSWERED = 1000
 """Lines that may wait for their answer; the relay remembers as many refs."""
@@ -140,10 +141,16 @@ class Client(Commands):
 
         :param line: ``/VERB`` and its arguments.
         :returns: fires with the lines of the answer, perhaps none.  Fails with the
-            first `Refusal` among them, or with `Disconnected`.
+            first `Refusal` among them, with `Insecure` for a secret that others could
+            read and that is not sent, or with `Disconnected`.
         :raises Misuse: at once, for what can not be sent.
         """
         written = core.command_line(line, self._max_line_bytes())
+        if holds_secret(line) and self._connection is not None:
+            try:
+                self._connection.check_confidential()
+            except Insecure as refusal:
+                return fail(refusal)
         asked: Deferred[list[Event]] = self._ask(
             lambda done: self._answers.ask_command(written, done)
         )

@@ -15,6 +15,7 @@ from chatrelay._version import __version__
 from chatrelay.client import core
 from chatrelay.client.connecting import endpoint_for, endpoint_trusting
 from chatrelay.client.identity import Secret, check_secret
+from chatrelay.client.protocol import Claim
 from chatrelay.client.trust import FOR_USERS, ServerTrust
 from chatrelay.errors import Misuse
 from chatrelay.private_input import SECRET_VARIABLE, secret_from_environment, secret_from_file
@@ -59,6 +60,7 @@ class ClientOptions(usage.Options):
     optFlags = [  # noqa: N815 - usage.Options' name
         ["tls", None, "Connect over TLS, and check that the server is the right one."],
         [_UNCHECKED, None, "Connect over TLS to whoever answers."],
+        ["secret-in-clear", None, "Send the secret also where others could read it."],
     ]
 
     def opt_version(self) -> None:
@@ -93,6 +95,19 @@ class ClientOptions(usage.Options):
         for option in ("name", "to"):
             if self[option] is not None:
                 self._check_name(option)
+
+    def claim(self, environment: MutableMapping[str, str]) -> Claim:
+        """
+        What a connection begins with.
+
+        :param environment: as for `secret`.
+        :raises usage.UsageError: as `secret` does.
+        """
+        return Claim(
+            core.check_name(self["name"]).shown,
+            secret=self.secret(environment),
+            secret_in_clear=bool(self["secret-in-clear"]),
+        )
 
     def secret(self, environment: MutableMapping[str, str]) -> Secret | None:
         """

@@ -30,7 +30,6 @@ from chatrelay.client import core
 from chatrelay.client.core import Disconnected
 from chatrelay.client.display import harmless_bytes
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
-from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.protocol import Claim, ClientProtocol
@@ -63,17 +62,16 @@ class PipeProgram(Protocol):
         self,
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
-        name: str,
+        claim: Claim,
         to: str | None,
         say: Callable[[str], None],
-        secret: Secret | None = None,
     ) -> None:
         """
         Begin with `run`.
 
+        :param claim: the name, with its secret or a token if it is registered.
         :param to: where plain lines go; without it every line is the protocol's.
         :param say: shows the user one sentence, on standard error.
-        :param secret: of the name, or a token, if it is registered.
         """
         self.asked_to_end = False
         self.escape_output = False
@@ -94,7 +92,7 @@ class PipeProgram(Protocol):
         self._reconnector = Reconnector(
             clock,
             endpoint,
-            Claim(core.check_name(name).shown, secret=secret),
+            claim,
             lambda: self,
             patience_s=PATIENCE_S,
             on_trouble=self._on_trouble,

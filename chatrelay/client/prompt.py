@@ -24,7 +24,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from twisted.internet.defer import Deferred, succeed
 
 from chatrelay.client.display import harmless
-from chatrelay.client.typed import holds_secret
+from chatrelay.client.identity import holds_secret
 
 # They would fetch an earlier line as an answer, or search with what is typed in sight.
 _KEYS_OF_HISTORY = ("up", "down", "c-p", "c-n", "c-r", "c-s")

@@ -14,12 +14,18 @@ from typing import Any, NamedTuple, Protocol, cast
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimedOut
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
+from chatrelay.addresses import is_local
 from chatrelay.client.core import (
     Disconnected,
     Reply,
@@ -33,6 +39,7 @@ from chatrelay.client.trust import why_tls_failed
 from chatrelay.errors import (
     BadSecret,
     ChatrelayError,
+    Insecure,
     NameOwned,
     Refusal,
     ShuttingDown,
@@ -54,6 +61,7 @@ _TCP_OPTIONS = (
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 60_000),
 )
+_NOT_SENT = "The secret is not sent: others could read it on this connection. Connect over TLS."
 # What the relay says before it closes.
 _ENDING = (ShuttingDown, SlowConsumer, TimedOut)
 # What it says just before it closes to one who holds a name no longer; at other times these
@@ -68,11 +76,13 @@ class Claim(NamedTuple):
     :ivar name: the name it claims, UTF-8.
     :ivar caps: what it asks the relay to add to its lines.
     :ivar secret: the secret or token of the name; its repr does not show it.
+    :ivar secret_in_clear: whether secrets are sent where others could read them.
     """
 
     name: bytes
     caps: Sequence[str] = ()
     secret: Secret | None = None
+    secret_in_clear: bool = False
 
 
 class LineHandler(Protocol):
@@ -119,6 +129,7 @@ class ClientProtocol(LineReceiver):
         self.identity = Identity(b"", None, wants_token=False)
         self.welcomed: Deferred[None] | None = Deferred()
         self._handler: LineHandler | None = None
+        self._secret_in_clear = False
         self._unfinished = b""
         self._last_error: Refusal | None = None
         self._abort_reason: str | None = None
@@ -131,14 +142,31 @@ class ClientProtocol(LineReceiver):
         """
         Give the name, and its secret.
 
+        :raises Insecure: others could read the secret; it is not sent.
+
         Not done when the connection is made: an endpoint may try several addresses
         at once, and only the connection it settles on may take the name.
         """
         self._handler = handler
+        self._secret_in_clear = claim.secret_in_clear
+        if claim.secret is not None:
+            self.check_confidential()
         self.identity = identity or Identity(claim.name, claim.secret, wants_token=False)
         if claim.caps:
             self.sendLine(b"/caps " + " ".join(claim.caps).encode("ascii"))
         self.sendLine(claim.name if claim.secret is None else claim.name + b" " + claim.secret)
+
+    def check_confidential(self) -> None:
+        """
+        Check that a secret may be sent.
+
+        :raises Insecure: others could read it.
+        """
+        is_confidential = ISSLTransport.providedBy(self.transport) or is_local(
+            self.transport.getPeer()
+        )
+        if not is_confidential and not self._secret_in_clear:
+            raise Insecure(sentence=_NOT_SENT)
 
     def dataReceived(self, data: bytes) -> None:
         """Cut the whole read at once: the base class copies the rest for every line."""

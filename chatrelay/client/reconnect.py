@@ -290,6 +290,7 @@ def stay_connected(
     patience_s: float | None = None,
     on_trouble: Callable[[Trouble], None] | None = None,
     secret: str | None = None,
+    secret_in_clear: bool = False,
 ) -> Reconnector[Client]:
     """
     Connect under a name, again whenever the connection is lost: see `Reconnector`.
@@ -302,12 +303,13 @@ def stay_connected(
     :param on_trouble: called at each loss and each failed attempt.
     :param secret: the secret of the name, or a token for it, if somebody owns it; after
         `Client.register` and `Client.rename` the new one is used.
+    :param secret_in_clear: as in `connect`.
     :raises Misuse: at once: not a name, not a secret, or not an endpoint.
     """
     return Reconnector(
         reactor,
         endpoint_for(reactor, server),
-        claim_of(name, caps, secret),
+        claim_of(name, caps, secret, secret_in_clear=secret_in_clear),
         lambda: Client(reactor),
         patience_s=patience_s,
         on_trouble=on_trouble,

@@ -19,10 +19,9 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 
-from chatrelay.client import core
 from chatrelay.client.conversation import Conversation
 from chatrelay.client.display import harmless
-from chatrelay.client.identity import Secret, check_secret
+from chatrelay.client.identity import check_secret
 from chatrelay.client.library import Client
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.prompt import Prompt, ask_once, nothing_echoed
@@ -46,22 +45,21 @@ class TerminalProgram:
         self,
         reactor: Any,  # noqa: ANN401 - several interfaces
         endpoint: IStreamClientEndpoint,
-        name: str,
+        claim: Claim,
         to: str | None,
         complain: Callable[[str], None],
-        secret: Secret | None = None,
     ) -> None:
         """
         Begin with `run`.
 
+        :param claim: the name, with its secret or a token; without one the secret of a name
+            that is registered is asked for.
         :param to: the first target of plain lines.
         :param complain: shows the user one sentence, on standard error.
-        :param secret: of the name, or a token; without one a name that is registered is
-            asked for its secret.
         """
         self._reactor = reactor
         self._endpoint = endpoint
-        self._claim = Claim(core.check_name(name).shown, CAPS, secret)
+        self._claim = claim._replace(caps=CAPS)
         self._to = to
         self._complain = complain
         self._client: Client | None = None

@@ -84,14 +84,6 @@ def read_typed(line: str, target: str | None) -> Typed:
     return Send((target,), line, None)
 
 
-def holds_secret(line: str) -> bool:
-    """Whether a typed line shows a secret: it is not to be kept, nor shown again."""
-    words = line.lower().split()
-    return (words[:1] == ["/register"] and len(words) > 1) or (
-        words[:1] == ["/name"] and len(words) > 2
-    )
-
-
 def _read_command(line: str) -> Typed:
     verb = line[1:].split(" ", 1)[0].lower()
     if verb == "quit":
