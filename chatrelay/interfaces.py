@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import Attribute, Interface
 
+from chatrelay.console import Peer
 from chatrelay.flow import Readable
 from chatrelay.names import Name
 
@@ -68,7 +69,26 @@ class RunRecipient(Recipient, Protocol):
         """
 
 
-class Device(RunRecipient, Protocol):
+class Connected(Protocol):
+    """
+    A session, as far as all of them are spoken to at once.
+
+    :ivar peer: where its client comes from.
+    """
+
+    peer: Peer
+
+    def tick(self, elapsed_s: float) -> None:
+        """A second has passed."""
+
+    def shut_down(self) -> None:
+        """The relay stops."""
+
+    def failed(self) -> None:
+        """Serving it raised an exception."""
+
+
+class Device(RunRecipient, Connected, Protocol):
     """
     One connection of a name that may have several.
 

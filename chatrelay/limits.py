@@ -25,6 +25,7 @@ class Limits:
     :ivar ref_lifetime_s: how long an accepted ref is remembered.
     :ivar max_refused_first_lines: the refused line before a name that closes.
     :ivar max_clients: named clients.
+    :ivar max_devices: connections of one owned name; each gets all that is sent to it.
     :ivar max_unnamed: connections without a name; over it the longest unnamed is closed.
     :ivar max_per_address: connections from one address; loopback has no bound.
     :ivar hint_after_s: silence before a name after which the relay speaks.
@@ -60,6 +61,7 @@ class Limits:
     ref_lifetime_s: float = 600.0
     max_refused_first_lines: int = 3
     max_clients: int = 20_000
+    max_devices: int = 32
     max_unnamed: int = 2_000
     max_per_address: int = 64
     hint_after_s: float = 3.0

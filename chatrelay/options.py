@@ -37,6 +37,7 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
         "Connections from one address; loopback has no bound.",
     ),
     ("max-line", "max_line_bytes", _MIN_LINE_BYTES, _MAX_LINE_BYTES, "Bytes in a client's line."),
+    ("max-devices", "max_devices", 2, 1000, "Connections of one registered name."),
     ("max-accounts", "max_accounts", 0, 100_000_000, "Registered names."),
     ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from chatrelay.devices import Devices
-from chatrelay.errors import NameInUse, NameReserved, TooManyWatches
+from chatrelay.errors import NameInUse, NameReserved, TooManyClients, TooManyWatches
 from chatrelay.interfaces import Device, Recipient, RunRecipient
 from chatrelay.names import SERVER_NAME, Name
 
 # The writings of one name, besides its holder's, that the quick path knows: a name of n
 # letters has 2**n.
 _MAX_OTHER_WRITINGS = 3
+_TOO_MANY_DEVICES = "This name has as many connections as it may; close one."
 
 
 class Watcher(Protocol):
@@ -39,12 +40,15 @@ class Registry:
     :ivar routes: for the quick path: who takes whole runs, by the name as written.
     """
 
-    def __init__(self, reserved: Iterable[Name] = (), max_watches: int = 128) -> None:
+    def __init__(
+        self, reserved: Iterable[Name] = (), max_watches: int = 128, max_devices: int = 32
+    ) -> None:
         """
         Begin with nobody here.
 
         :param reserved: names that no client may have without proof that it owns them.
         :param max_watches: names that one watcher may watch.
+        :param max_devices: connections that one name may have.
         """
         self.routes: dict[bytes, RunRecipient] = {}
         self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
@@ -52,6 +56,7 @@ class Registry:
         self._bots: dict[bytes, Recipient] = {}
         self._reserved = {name.key for name in reserved}
         self._max_watches = max_watches
+        self._max_devices = max_devices
         self._watchers: dict[bytes, dict[Watcher, bytes]] = {}
         self._watched: dict[Watcher, set[bytes]] = {}
         self._client_count = 0
@@ -112,7 +117,7 @@ class Registry:
         :param previous: the name that it has and leaves.
         :param is_proven: whether the client owns the name.  Whoever holds it without proof
             gives it up then; the others go on holding it, too.
-        :raises NameReserved, NameInUse: nothing has changed.
+        :raises NameReserved, NameInUse, TooManyClients: nothing has changed.
         """
         if is_proven:
             self.check_not_taken_for_good(name)
@@ -122,6 +127,9 @@ class Registry:
         holder = self._holders.get(name.key)
         if holder is not None and not is_proven and not holder.includes(device):
             raise NameInUse(name.shown)
+        is_one_more = isinstance(holder, Devices) and not holder.includes(device)
+        if is_one_more and len(self.devices(name.key)) >= self._max_devices:
+            raise TooManyClients(sentence=_TOO_MANY_DEVICES)
         if previous is not None and previous.key != name.key:
             self.release(device, previous)
         if holder is None:

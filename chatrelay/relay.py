@@ -11,37 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 from twisted.logger import Logger
 
 from chatrelay.admission import Admission
 from chatrelay.claims import Claims, FreeNames
-from chatrelay.console import Console, Peer
+from chatrelay.console import Console
 from chatrelay.flow import Flow
+from chatrelay.interfaces import Connected
 from chatrelay.limits import Limits
 from chatrelay.names import Name
 from chatrelay.registry import Registry
-
-
-class Connected(Protocol):
-    """
-    A session, as far as all of them are spoken to at once.
-
-    :ivar peer: where its client comes from.
-    """
-
-    peer: Peer
-
-    def tick(self, elapsed_s: float) -> None:
-        """A second has passed."""
-
-    def shut_down(self) -> None:
-        """The relay stops."""
-
-    def failed(self) -> None:
-        """Serving it raised an exception."""
-
 
 _log = Logger(namespace="chatrelay")
 
@@ -85,7 +65,7 @@ class Relay:
         self.limits = limits or Limits()
         self.seconds = seconds
         self.wall_clock = wall_clock
-        self.registry = Registry(reserved, self.limits.max_watches)
+        self.registry = Registry(reserved, self.limits.max_watches, self.limits.max_devices)
         self.flow = Flow(self.limits, seconds)
         self.console = Console(self.limits, verbose=verbose)
         self.claims: Claims = claims or FreeNames()
@@ -124,7 +104,7 @@ class Relay:
     def revoke(self, key: bytes, revision: int) -> None:
         """Close the connections that were granted a name before its account changed."""
         for device in self.registry.devices(key):
-            device.revoke(revision)
+            self.guard(device, partial(device.revoke, revision))
 
     def shut_down(self) -> None:
         """Tell every client that the relay stops, and let each go once it has read that."""

@@ -294,6 +294,19 @@ class TokenTests(SynchronousTestCase):
         client = self.world.connect()
         self.assertEqual(client.lines(b"carol " + unused), [b"!error bad-secret carol"])
 
+    def test_where_it_was_shown_the_name_is_known(self) -> None:
+        token = self.token()
+        self.assertEqual(
+            self.world.connect("192.0.2.7").lines(b"carol " + token), [welcome("carol")]
+        )
+        for number in range(20):
+            self.world.connect(f"192.0.2.{100 + number}").lines(b"carol wrong-secret")
+        for host, answer in [
+            ("192.0.2.8", b"!error rate-limited carol"),
+            ("192.0.2.7", welcome("carol")),
+        ]:
+            self.assertEqual(self.world.connect(host).lines(b"carol " + SECRET), [answer], host)
+
     def test_only_what_is_registered_has_one(self) -> None:
         self.assertEqual(self.world.join(b"dave").lines(b"/token"), [b"!error not-allowed"])
 
@@ -521,6 +534,19 @@ class DeviceTests(SynchronousTestCase):
         world.pass_time(12)
         self.assertFalse(phone.is_connected)
         self.assertEqual(laptop.told()[-1], b"%bob%behind")
+
+    def test_there_may_be_only_so_many(self) -> None:
+        world = OwnedWorld(self, Limits(max_devices=3))
+        devices = [world.owner(b"carol") for _ in range(3)]
+        one_more = world.connect()
+        self.assertEqual(one_more.lines(b"carol " + SECRET), [b"!error too-many-clients"])
+        self.assertFalse(one_more.is_connected)
+        other = world.join(b"dave")
+        self.assertEqual(other.lines(b"/name carol " + SECRET), [b"!error too-many-clients"])
+        self.assertEqual(other.lines(b"%dave%still"), [b"%dave%still"])
+        self.assertEqual(devices[0].lines(b"/name CAROL"), [welcome("CAROL")])
+        devices[1].end()
+        self.assertEqual(other.lines(b"/name carol " + SECRET), [welcome("carol")])
 
     def test_nothing_is_left(self) -> None:
         for client in (self.phone, self.laptop, self.bob):

@@ -65,10 +65,10 @@ def look_up(
     account, revision = accounts.find(key), accounts.last_revocation()
     if account is None:
         return Found(None, revision)
+    use = TokenUse.UNKNOWN
     if token_hash is not None:
         use = accounts.use_token(account.number, token_hash, now_s)
-        return Found(account, revision, token_use=use)
-    return Found(account, revision, accounts.has_succeeded(account.number, network, now_s))
+    return Found(account, revision, accounts.has_succeeded(account.number, network, now_s), use)
 
 
 def _still_there(account: Account, accounts: Accounts) -> int | None:
@@ -239,18 +239,24 @@ class AccountChecker:
         if account.is_disabled:
             raise BadSecret(name.shown)
         if token_hash is not None:
-            return self._check_token(name, account, token_hash, found)
+            return self._check_token(claim, account, token_hash, found)
         return await self._check_secret(claim, secret, account, found)
 
-    def _check_token(self, name: Name, account: Account, token_hash: bytes, found: Found) -> Grant:
+    def _check_token(
+        self, claim: Claim, account: Account, token_hash: bytes, found: Found
+    ) -> Grant:
         if found.token_use is TokenUse.UNKNOWN:
-            raise BadSecret(name.shown, sentence="This token was revoked, or not used for 30 days.")
-        if found.token_use is TokenUse.GOOD_TO_NOTE:
-            self._note(
-                lambda accounts: accounts.note_token_use(
-                    account.number, token_hash, self._wall_clock()
-                )
-            )
+            sentence = "This token was revoked, or not used for 30 days."
+            raise BadSecret(claim.name.shown, sentence=sentence)
+        if found.token_use is TokenUse.GOOD_TO_NOTE or not found.is_known:
+            network = network_of(claim.host)
+
+            def note(accounts: Accounts) -> None:
+                now_s = self._wall_clock()
+                accounts.note_token_use(account.number, token_hash, now_s)
+                accounts.note_success(account.number, network, now_s)
+
+            self._note(note)
         return Grant(is_proven=True, revision=found.revision)
 
     async def _check_secret(
