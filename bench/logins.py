@@ -21,8 +21,8 @@ _REGISTERING_S = 600.0
 # hundreds come back with at the same moment.
 _AT_ONCE = {"secret": 8, "token": 64}
 _FIRST_TRY = {"secret": 16, "token": 500}
-# All of them stay connected until they are counted.
-_MOST = 9000
+# All of them stay connected until they are counted; a name has 32 connections at most.
+_MOST_OF_A_NAME = 30
 _TOKEN = re.compile(rb"^!welcome (\S+) .*^!token (\S+)", re.DOTALL | re.MULTILINE)
 
 
@@ -80,11 +80,12 @@ def logins(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     tokens = _register(door, task["count"])
     door = door.seen_from(_ADDRESSES)
     found: dict[str, Any] = {"count": len(tokens)}
+    most = _MOST_OF_A_NAME * len(tokens)
     for kind, proofs in (
         ("secret", dict.fromkeys(tokens, SECRET)),
         ("token", {name: token.encode() for name, token in tokens.items()}),
     ):
-        claiming, count = _Claiming(proofs), _FIRST_TRY[kind]
+        claiming, count = _Claiming(proofs), min(most, _FIRST_TRY[kind])
         while True:
             names = list(islice(cycle(tokens), count))
             used, began_s = Used(task["pid"]), time.perf_counter()
@@ -92,9 +93,9 @@ def logins(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
             took_s = time.perf_counter() - began_s
             server_s, shares = used.since(took_s)
             close_all(clients)
-            if took_s > task["seconds"] / 2 or count == _MOST:
+            if took_s > task["seconds"] / 2 or count == most:
                 break
-            count = min(_MOST, int(count * min(10.0, 1.1 * task["seconds"] / took_s)))
+            count = min(most, int(count * min(10.0, 1.1 * task["seconds"] / took_s)))
         found |= {f"{kind}_{key}": value for key, value in shares.items()}
         found[f"{kind}_rate"] = count / took_s
         found[f"{kind}_cpu_s_per_million"] = server_s / count * 1e6
