@@ -27,13 +27,15 @@ def is_local(address: IAddress | None) -> bool:
     return address is None or isinstance(address, UNIXAddress)
 
 
-def is_confidential(transport: Any) -> bool:  # noqa: ANN401 - whatever an endpoint gives
+def is_confidential(transport: Any, *, is_local: bool) -> bool:  # noqa: ANN401 - whatever there is
     """
     Whether nobody else reads what travels on a connection: TLS, or what stays on this machine.
 
     Behind a proxy a peer's address is what the proxy says, and what it was sent over nobody
-    knows: only what is itself a socket is asked for its address.
+    knows: only what is itself a socket is believed to be local.
+
+    :param is_local: whether its peer's address is.
     """
-    if ISSLTransport.providedBy(transport):
-        return True
-    return isinstance(transport, FileDescriptor) and is_local(transport.getPeer())
+    return ISSLTransport.providedBy(transport) or (
+        is_local and isinstance(transport, FileDescriptor)
+    )

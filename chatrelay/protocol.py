@@ -24,7 +24,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.addresses import host_of, is_confidential, is_local
+from chatrelay.addresses import host_of, is_confidential
 from chatrelay.console import Peer
 from chatrelay.errors import TooManyClients
 from chatrelay.lines import Block, LineBuffer, Overlong
@@ -89,12 +89,16 @@ class RelayProtocol(LineReceiver):
         address = transport.getPeer()
         if not isinstance(transport, FileDescriptor):
             self._wrapped_address = address
-        peer, is_exempt = _peer(address)
-        if not self._admit(peer, exempt=is_exempt):
+        peer, is_local = _peer(address)
+        if not self._admit(peer, exempt=is_local):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
         self.session = Session(
-            self.relay, self, self._outbox, peer, is_confidential=is_confidential(transport)
+            self.relay,
+            self,
+            self._outbox,
+            peer,
+            is_confidential=is_confidential(transport, is_local=is_local),
         )
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
 
@@ -352,5 +356,6 @@ class RelayProtocol(LineReceiver):
 def _peer(address: IAddress | None) -> tuple[Peer, bool]:
     """Tell where a connection comes from, and whether that is this machine."""
     if isinstance(address, IPv4Address | IPv6Address):
-        return Peer(str(host_of(address)), address.port), is_local(address)
+        host = host_of(address)
+        return Peer(str(host), address.port), host.is_loopback
     return Peer("a Unix socket", 0), True

@@ -188,10 +188,10 @@ class Owners(RuleBasedStateMachine):
                 assert not account.is_disabled
                 assert shown is not None, "held without proof"
                 is_secret = account.secret_hash == quick_hash(shown)
-                use = self.accounts.use_token(
-                    account.number, token_hash(shown), self.world.relay.wall_clock()
+                found = self.accounts.look_up(
+                    account.key, "", token_hash(shown), self.world.relay.wall_clock()
                 )
-                assert is_secret or use is not TokenUse.UNKNOWN
+                assert is_secret or found.token_use is not TokenUse.UNKNOWN
 
     @invariant()
     def only_owners_share_a_name(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials
@@ -27,7 +27,7 @@ from chatrelay.errors import BadSecret, Busy, NameOwned, RateLimited, Refusal
 from chatrelay.limits import Limits
 from chatrelay.names import Name
 from chatrelay.secret import check_secret, is_token
-from chatrelay.store.accounts import Account, Accounts, TokenUse
+from chatrelay.store.accounts import Account, Accounts, Found, TokenUse
 
 T = TypeVar("T")
 
@@ -40,35 +40,6 @@ class Store(Protocol):
 
     def write(self, job: Callable[[Accounts], T]) -> Deferred[T]:
         """Have a job write, in its turn; fires once that is committed, or fails."""
-
-
-class Found(NamedTuple):
-    """
-    What the store has about a claim.
-
-    :ivar account: the name's; ``None`` if nobody owns it.
-    :ivar revision: of the accounts, when this was read.
-    :ivar is_known: whether the secret was right from the same address lately.
-    :ivar token_use: what a token that was shown is.
-    """
-
-    account: Account | None
-    revision: int
-    is_known: bool = False
-    token_use: TokenUse = TokenUse.UNKNOWN
-
-
-def look_up(
-    key: bytes, network: str, token_hash: bytes | None, now_s: float, accounts: Accounts
-) -> Found:
-    """Read all that one claim is decided by; a job of the store."""
-    account, revision = accounts.find(key), accounts.last_revocation()
-    if account is None:
-        return Found(None, revision)
-    use = TokenUse.UNKNOWN
-    if token_hash is not None:
-        use = accounts.use_token(account.number, token_hash, now_s)
-    return Found(account, revision, accounts.has_succeeded(account.number, network, now_s), use)
 
 
 def _still_there(account: Account, accounts: Accounts) -> int | None:
@@ -226,8 +197,9 @@ class AccountChecker:
         if secret is not None and is_token(secret):
             token_hash = secrets.token_hash(secret)
         network = network_of(claim.host)
+        now_s = self._wall_clock()
         found = await self._store.read(
-            partial(look_up, name.key, network, token_hash, self._wall_clock())
+            lambda accounts: accounts.look_up(name.key, network, token_hash, now_s)
         )
         account = found.account
         if account is None:

@@ -21,19 +21,17 @@ from zope.interface import Interface
 from chatrelay.accounts import secrets
 from chatrelay.accounts.authentication import (
     AccountChecker,
-    Found,
     NameClaim,
     NameRealm,
     Prover,
     Store,
-    look_up,
 )
 from chatrelay.accounts.guessing import network_of
 from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
 from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
 from chatrelay.names import Name
 from chatrelay.secret import check_secret, is_token
-from chatrelay.store.accounts import Account, Accounts, Revocation
+from chatrelay.store.accounts import Account, Accounts, Found, Revocation
 
 T = TypeVar("T")
 
@@ -174,8 +172,9 @@ class AccountClaims:
         if problem is not None:
             raise BadSecret(name.shown, sentence=problem)
         network = network_of(host)
+        now_s = self._wall_clock()
         found = await self._store.read(
-            partial(look_up, name.key, network, None, self._wall_clock())
+            lambda accounts: accounts.look_up(name.key, network, None, now_s)
         )
         if found.account is None:
             if registration.old_secret is not None:
@@ -214,7 +213,7 @@ class AccountClaims:
 
 
 def _owned(keys: list[bytes], accounts: Accounts) -> tuple[set[bytes], int]:
-    return {key for key in keys if accounts.find(key) is not None}, accounts.last_revocation()
+    return accounts.owned(keys), accounts.last_revocation()
 
 
 def _granted(login: tuple[type[Interface], object, Callable[[], None]]) -> Grant:
