@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
 def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -21,10 +22,10 @@ def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipadd
 
 
 def is_local(address: IAddress | None) -> bool:
-    """Whether a peer is on this machine: it comes over loopback or a Unix socket."""
+    """Whether a peer is on this machine: it is reached over loopback or a Unix socket."""
     if isinstance(address, IPv4Address | IPv6Address):
         return host_of(address).is_loopback
-    return address is None or isinstance(address, UNIXAddress)
+    return isinstance(address, UNIXAddress)
 
 
 def is_confidential(transport: Any, *, is_local: bool) -> bool:  # noqa: ANN401 - whatever there is
@@ -32,10 +33,10 @@ def is_confidential(transport: Any, *, is_local: bool) -> bool:  # noqa: ANN401 
     Whether nobody else reads what travels on a connection: TLS, or what stays on this machine.
 
     Behind a proxy a peer's address is what the proxy says, and what it was sent over nobody
-    knows: only what is itself a socket is believed to be local.
+    knows: only TLS itself and a socket itself are believed, and nothing that is put around them.
 
     :param is_local: whether its peer's address is.
     """
-    return ISSLTransport.providedBy(transport) or (
-        is_local and isinstance(transport, FileDescriptor)
-    )
+    if isinstance(transport, FileDescriptor):
+        return is_local or ISSLTransport.providedBy(transport)
+    return isinstance(transport, TLSMemoryBIOProtocol)

@@ -76,13 +76,15 @@ class Registration(NamedTuple):
     A secret that a client wants for the name it holds.
 
     :ivar old_secret: the one it has, to be changed.
+    :ivar grant: what the client holds the name by.
     :ivar host: the address that it comes from.
-    :ivar is_wanted: whether the client is still there, and holds the name.
+    :ivar is_wanted: whether the client is still there.
     """
 
     name: Name
     secret: bytes
     old_secret: bytes | None
+    grant: Grant
     host: str
     is_wanted: Callable[[], bool]
 
@@ -99,8 +101,12 @@ class Claims(Protocol):
     def register(self, registration: Registration, decided: Decided[Grant]) -> None:
         """Make the name owned, or change its secret; earlier grants of it end."""
 
-    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:
-        """Make a token that stands for the name's secret."""
+    def issue_token(self, name: Name, grant: Grant, decided: Decided[bytes]) -> None:
+        """
+        Make a token that stands for the name's secret.
+
+        :param grant: what the client holds the name by; if that was revoked, it gets none.
+        """
 
     def tick(self, revoked: Revoked) -> None:
         """
@@ -112,7 +118,7 @@ class Claims(Protocol):
 
 
 # Whoever writes two words is more likely to have written a first and a last name.
-ONE_WORD = "A name has no space; nobody registered this one, so write it alone."
+ONE_WORD = "Nobody registered this name: write it alone, without a secret. A name has no space."
 _NO_ACCOUNTS = "This relay keeps no accounts; names are free again when their holder leaves."
 
 
@@ -130,7 +136,12 @@ class FreeNames:
         """Refuse."""
         decided(NotAllowed(sentence=_NO_ACCOUNTS))
 
-    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:  # noqa: ARG002
+    def issue_token(
+        self,
+        name: Name,  # noqa: ARG002
+        grant: Grant,  # noqa: ARG002
+        decided: Decided[bytes],
+    ) -> None:
         """Refuse."""
         decided(NotAllowed(sentence=_NO_ACCOUNTS))
 

@@ -132,7 +132,10 @@ class Insecure(Refusal):
     """A secret over a connection that others could read."""
 
     code = "insecure"
-    sentence = "Secrets are taken only over TLS, a Unix socket or from this machine."
+    sentence = (
+        "Secrets are taken only over TLS, a Unix socket or loopback. One that was sent here may "
+        "have been read: change it."
+    )
 
 
 class LineTooLong(Refusal):
@@ -220,10 +223,10 @@ class SlowConsumer(Refusal):
 
 
 class StoreFailed(Refusal):
-    """The relay's storage failed; the message was not kept."""
+    """The relay's storage failed; what was asked has not been done."""
 
     code = "store-failed"
-    sentence = "The message could not be stored."
+    sentence = "The relay could not read or write what it keeps; its operator has a line about it."
 
 
 class TimedOut(Refusal):

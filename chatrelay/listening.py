@@ -119,6 +119,12 @@ def is_loopback(port: IListeningPort) -> bool:
     return host is not None and ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
+def is_open_in_clear(port: IListeningPort) -> bool:
+    """Whether other machines can connect to a port without TLS."""
+    has_host = getattr(port.getHost(), "host", None) is not None
+    return has_host and not is_loopback(port) and not is_tls(port)
+
+
 def is_missing_address(failure: Failure) -> bool:
     """Whether listening failed because this machine does not have such an address."""
     error = failure.value
@@ -186,7 +192,7 @@ def _parse_tls(
         certificate = RenewableCertificate(
             Path(certificate_file).expanduser(), Path(key_file).expanduser(), reactor
         )
-    except Misuse as error:
+    except (Misuse, RuntimeError) as error:  # there is no such user
         raise Misuse(f"--port {written}: {error}") from None
     return [
         Listener(written, TlsEndpoint(endpoint, certificate, reactor), is_optional=index > 0)

@@ -2,7 +2,7 @@
 Where a secret is read from: a file, the environment, or a terminal that does not show it.
 
 Never from the command line, which everybody on the machine can read.  What a secret may be is
-`chatrelay.accounts.secrets`; here it is any line of bytes that is not empty.
+`chatrelay.secret`; here it is any line of bytes that is not empty.
 """
 
 from __future__ import annotations

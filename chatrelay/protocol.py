@@ -28,6 +28,7 @@ from chatrelay.addresses import host_of, is_confidential
 from chatrelay.console import Peer
 from chatrelay.errors import TooManyClients
 from chatrelay.lines import Block, LineBuffer, Overlong
+from chatrelay.networks import network_of
 from chatrelay.outbox import Outbox
 from chatrelay.relay import Relay
 from chatrelay.session import Session, State
@@ -287,11 +288,12 @@ class RelayProtocol(LineReceiver):
         return self._admit(peer, exempt=False)
 
     def _admit(self, peer: Peer, *, exempt: bool) -> bool:
-        if not self.relay.admission.connected(peer.host, exempt=exempt):
+        network = network_of(peer.host)
+        if not self.relay.admission.connected(network, exempt=exempt):
             self._turn_away(peer)
             return False
         if not exempt:
-            self._counted_host = peer.host
+            self._counted_host = network
         return True
 
     def _turn_away(self, peer: Peer) -> None:

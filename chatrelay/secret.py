@@ -26,7 +26,7 @@ def check_secret(secret: bytes) -> str | None:
     if secret.startswith(TOKEN_PREFIX):
         return "A secret does not begin with 'crt_': tokens do."
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        return f"A secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes."
+        return f"A secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes, and no space."
     try:
         text = secret.decode("utf-8")
     except UnicodeDecodeError:

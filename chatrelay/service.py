@@ -27,6 +27,7 @@ from chatrelay.listening import (
     explain,
     is_loopback,
     is_missing_address,
+    is_open_in_clear,
     parse_port,
     prepare,
 )
@@ -109,6 +110,10 @@ class RelayService(Service):
         _log.info("the quick path is {implementation}", implementation=IMPLEMENTATION)
         if self.ports and all(map(is_loopback, self.ports)):
             _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
+        if self.factory.relay.allows_insecure_secrets:
+            _log.warn("secrets are taken on any port, where others can read them, too")
+        elif self._accounts is not None and any(map(is_open_in_clear, self.ports)):
+            _log.info("from other machines secrets are taken with TLS only: --port tls:12346")
 
     def startService(self) -> None:
         """

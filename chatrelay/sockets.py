@@ -85,13 +85,11 @@ def set_read_size(transport: Any, last_read_bytes: int) -> None:  # noqa: ANN401
     """
     Choose how much the next read may bring.
 
-    :param transport: a socket's, or one on top of it, as TLS is.
+    Nothing happens where a transport does not read from a socket itself; TLS chooses for itself.
+
     :param last_read_bytes: what the last one brought; 0 for a client that is held.
     """
-    # Of TLS's last record there is often only a part, which counts for the next read.
-    full_bytes = READ_BYTES if isinstance(transport, FileDescriptor) else READ_BYTES // 2
-    descriptor = descriptor_of(transport)
-    if descriptor is not None:
-        size = MAX_READ_BYTES if last_read_bytes >= full_bytes else READ_BYTES
-        if descriptor.bufferSize != size:
-            descriptor.bufferSize = size
+    if isinstance(transport, FileDescriptor):
+        size = MAX_READ_BYTES if last_read_bytes >= READ_BYTES else READ_BYTES
+        if transport.bufferSize != size:
+            transport.bufferSize = size

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -29,19 +27,16 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatrelay.certificate.pair import Pair, read_pair
 from chatrelay.errors import Misuse
+from chatrelay.tls_transport import TlsTransport
 
 LOOK_INTERVAL_S = 1.0
 COMPLAINT_INTERVAL_S = 60.0
 DAY_S = 86_400.0
 WARNING_DAYS = 14
-
-# What is read at once of the records that TLS has made: all of a piece of `chatrelay.outbox`.
-_PIECE_BYTES = 160 * 1024
 
 _log = Logger(namespace="chatrelay")
 
@@ -124,7 +119,7 @@ class RenewableCertificate:
             return
         self._seen = signature
         was_refused, self._refused = self._refused is not None, None
-        if pair.certificate == self._pair.certificate and not was_refused:
+        if pair.is_as(self._pair) and not was_refused:
             return
         self._pair, self._options = pair, options
         self._announce(
@@ -170,85 +165,6 @@ class RenewableCertificate:
 
     def _signature(self) -> _Signature:
         return tuple(map(_file_signature, self._files))
-
-
-class TlsTransport(TLSMemoryBIOProtocol):
-    """
-    Twisted's TLS, and no work for each record of it that can be done for each read or write.
-
-    What it overrides of Twisted's inner workings costs time if Twisted drops it, and nothing else.
-    """
-
-    _is_writing = False
-
-    def dataReceived(self, data: bytes) -> None:
-        """Hand over at once what was in one read; a client may make a record of each line."""
-        received: list[bytes] = []
-        collector: Any = _Collector(received)
-        protocol, self.wrappedProtocol = self.wrappedProtocol, collector
-        try:
-            super().dataReceived(data)
-        finally:
-            self.wrappedProtocol = protocol
-        if received:
-            protocol.dataReceived(received[0] if len(received) == 1 else b"".join(received))
-
-    def write(self, data: bytes) -> None:
-        """Send one record or several, in one piece."""
-        self._is_writing = True
-        try:
-            super().write(data)
-        finally:
-            self._is_writing = False
-        self._flushSendBIO()
-
-    def _write(self, data: bytes) -> None:
-        # Twisted cuts it into records itself, with a copy and some calls for each.  As long as
-        # TLS is not agreed upon, it keeps what can not be sent yet.
-        if not self._handshakeDone or self._appSendBuffer or self._lostTLSConnection:
-            super()._write(data)
-            return
-        try:
-            self._tlsConnection.sendall(data)
-        except SSL.Error:
-            self._tlsShutdownFinished(Failure())
-        else:
-            self._flushSendBIO()
-
-    def loseConnection(self) -> None:
-        """End TLS when everything is written; to see that the peer has done so it is read."""
-        super().loseConnection()
-        transport: Any = self.transport
-        transport.resumeProducing()
-
-    def _flushSendBIO(self) -> None:
-        if self._is_writing or self._tlsConnection is None:
-            return
-        pieces = []
-        size = _PIECE_BYTES
-        with suppress(SSL.WantReadError):
-            while size == _PIECE_BYTES:
-                pieces.append(self._tlsConnection.bio_read(_PIECE_BYTES))
-                size = len(pieces[-1])
-        if pieces:
-            self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def _send(self, data: bytes) -> None:
-        # What a socket takes at once needs no event to wait for, as in `chatrelay.outbox`.
-        transport: Any = self.transport
-        if isinstance(transport, FileDescriptor) and not _has_unsent(transport):
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-        if data:
-            transport.write(data)
-
-
-class _Collector:
-    """Stands where TLS hands over what it has decrypted."""
-
-    def __init__(self, received: list[bytes]) -> None:
-        self.dataReceived = received.append
 
 
 class TlsFactory(TLSMemoryBIOFactory):
@@ -303,16 +219,6 @@ class TlsEndpoint:
 def is_tls(port: IListeningPort) -> bool:
     """Whether a port speaks TLS."""
     return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
-
-
-def _has_unsent(transport: FileDescriptor) -> bool:
-    # Anything but a connection that is there and has nothing to send waits its turn.
-    return bool(
-        not transport.connected
-        or transport.disconnecting
-        or transport.dataBuffer
-        or getattr(transport, "_tempDataBuffer", True)
-    )
 
 
 def _options(pair: Pair, file: Path) -> CertificateOptions:

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.certificate import __main__ as tool
 from chatrelay.certificate import names as naming
 from chatrelay.certificate.authority import AUTHORITY_DAYS, SERVER_DAYS, issue, make_authority
-from chatrelay.certificate.files import default_directory, replace
+from chatrelay.certificate.files import alone_in, default_directory, replace
 from chatrelay.certificate.names import names_of_this_machine, shown_names, subject_name
 from chatrelay.certificate.pair import read_pair
 from chatrelay.errors import Misuse
@@ -165,7 +165,7 @@ class ToolTests(SynchronousTestCase):
         )
         self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
         self.assertLessEqual({"localhost", "127.0.0.1", "::1"}, set(self.names()))
-        self.assertIn("twistd -n chatrelay --port 12345 --port tls:12346\n", output)
+        self.assertIn("twistd -n chatrelay --port 12345 --port tls:12346:interface=0.0.0.0\n", output)
         self.assertIn(f"--ca {self.directory}/ca.pem", output)
 
     def test_renewed(self) -> None:
@@ -292,7 +292,7 @@ class ToolTests(SynchronousTestCase):
         output = self.made("-d", str(other), "localhost")
         quoted = str(other).replace(":", r"\:")
         self.assertIn(
-            f"--port 'tls:12346:certificate={quoted}/certificate.pem:key={quoted}/key.pem'", output
+            f"--port 'tls:12346:interface=0.0.0.0:certificate={quoted}/certificate.pem:key={quoted}/key.pem'", output
         )
         self.assertIn(f"--ca '{other}/ca.pem'", output)
 
@@ -320,6 +320,12 @@ class ToolTests(SynchronousTestCase):
 
 class DirectoryTests(SynchronousTestCase):
     """Where the files are if nothing is said."""
+
+    def test_what_is_made_is_for_its_owner(self) -> None:
+        directory = Path(self.mktemp()).absolute() / "state" / "chatrelay" / "tls"
+        with alone_in(directory):
+            for made in (directory, *list(directory.parents)[:2]):
+                self.assertEqual(made.stat().st_mode & 0o777, 0o700, made)
 
     def test_default(self) -> None:
         for env, expected in (

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay.accounts.guessing import Guesses, accounts_of, network_of
+from chatrelay.accounts.guessing import Guesses, accounts_of
 from chatrelay.limits import Limits
+from chatrelay.networks import network_of
 
 LIMITS = Limits(
     free_wrong_secrets=3,

@@ -30,10 +30,14 @@ class Hashing:
         self._done: dict[str, tuple[Callable[[], str], Callable[[object], None]]] = {}
 
     def add(self, label: str, *, is_known: bool = False, check: object = None) -> None:
-        """Hash for the address that the label begins with, as ``a1`` for ``a``."""
+        """
+        Hash for the address that the label begins with, as ``a1`` for ``a``, and for the name
+        that comes then, as ``ab1`` for ``b``.
+        """
         self.queue.add(
             Work(
                 label[0],
+                label[1:2].encode() if label[1].isalpha() else b"",
                 is_known,
                 check or (lambda: None),  # type: ignore[arg-type]
                 lambda: label,
@@ -69,9 +73,9 @@ class HashQueueTests(SynchronousTestCase):
         self.assertEqual(self.hashing.running, ["a1", "b1"])
         self.hashing.end("a1")
         self.assertEqual(self.hashing.ended["a1"], "a1")
-        self.assertEqual(self.hashing.running, ["b1", "a2"])
+        self.assertEqual(self.hashing.running, ["b1", "c1"])
         self.hashing.end("b1")
-        self.assertEqual(self.hashing.running, ["a2", "c1"])
+        self.assertEqual(self.hashing.running, ["c1", "a2"])
 
     def test_each_address_has_its_turn(self) -> None:
         self.add("a1", "b1", "c1", "c2", "c3", "d1", "e1")
@@ -80,6 +84,53 @@ class HashQueueTests(SynchronousTestCase):
             order.append(self.hashing.running[0])
             self.hashing.end(self.hashing.running[0])
         self.assertEqual(order, ["a1", "b1", "c1", "d1", "e1", "c2", "c3"])
+
+    def test_each_name_of_an_address_has_its_turn(self) -> None:
+        self.add("ax1", "ax2", "ax3", "ay1", "ax4")
+        order = []
+        while self.hashing.running:
+            order.append(self.hashing.running[0])
+            self.hashing.end(self.hashing.running[0])
+        self.assertEqual(order, ["ax1", "ay1", "ax2", "ax3", "ax4"])
+
+    def test_who_asks_seldom_is_not_kept_out_by_many_who_ask_always(self) -> None:
+        busy = "abcdefgh"
+        self.add(*(f"{network}1" for network in busy))
+        for _ in range(20):
+            ended = self.hashing.running[0]
+            self.hashing.end(ended)
+            self.add(f"{ended[0]}{len(self.hashing.ended)}")
+        self.assertEqual(self.hashing.busy(), set())
+        self.assertEqual(self.hashing.queue.waiting_count, 6)
+        self.add("z1")
+        self.assertEqual(len(self.hashing.busy()), 1)
+        self.assertNotIn("z1", self.hashing.busy())
+        self.hashing.end(self.hashing.running[0])
+        self.assertIn("z1", self.hashing.running)
+
+    def test_an_owner_is_not_kept_out_by_other_names_of_his_address(self) -> None:
+        self.add("ax1", "ax2", "ax3", "ax4", "ax5", "ax6", "ax7", is_known=True)
+        self.add("ao1", is_known=True)
+        self.assertEqual(self.hashing.busy(), {"ax7"})
+        self.hashing.end("ax1")
+        self.assertEqual(self.hashing.running, ["ao1"])
+
+    def test_when_no_thread_is_to_be_had(self) -> None:
+        run, self.hashing.queue._run = self.hashing.queue._run, None
+        self.add("a1", "b1")
+        self.assertIsInstance(self.hashing.ended["a1"], TypeError)
+        self.hashing.queue._run = run
+        self.add("a2", "b2")
+        self.assertEqual(self.hashing.running, ["a2", "b2"])
+
+    def test_the_next_has_his_turn_whatever_the_last_one_did(self) -> None:
+        def fail(_: object) -> None:
+            raise ValueError
+
+        self.hashing.queue.add(Work("a", b"", False, lambda: None, lambda: "a1", fail))
+        self.add("a2")
+        self.assertRaises(ValueError, self.hashing.end, "a1")
+        self.assertEqual(self.hashing.running, ["a2"])
 
     def test_too_many(self) -> None:
         self.add("a1", "b1", *(f"c{number}" for number in range(6)))

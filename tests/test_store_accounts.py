@@ -198,7 +198,7 @@ class TokenTests(AccountsTestCase):
         self.assertEqual(carol.last_login_s, used_s)
 
     def test_of_its_account_only(self) -> None:
-        dave = self.made("dave").number
+        self.made("dave")
         self.write(self.accounts.add_token, self.number, b"t", NOW_S)
         self.assertIs(token_use(self.accounts, b"dave", b"t", NOW_S), TokenUse.UNKNOWN)
         self.assertIs(self.use(b"u", NOW_S), TokenUse.UNKNOWN)

@@ -18,6 +18,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -25,7 +26,9 @@ from zope.interface import implementer
 from chatrelay.certificate.pair import read_pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
-from chatrelay.tls import DAY_S, RenewableCertificate, TlsEndpoint, TlsTransport, is_tls
+from chatrelay.sockets import MAX_READ_BYTES
+from chatrelay.tls import DAY_S, RenewableCertificate, TlsEndpoint, is_tls
+from chatrelay.tls_transport import TlsTransport
 from tests.relay_harness import what_is_left
 from tests.tls_harness import (
     Files,
@@ -252,14 +255,22 @@ class RenewalTests(LogTestCase):
 
     def test_a_change_of_the_mode_alone_is_seen(self) -> None:
         self.files.key.chmod(0o644)
-        self.files.renew()
-        self.files.key.chmod(0o644)
         self.clock.advance(1)
         self.served()
         self.assertIn(
             "warn: every user of this machine can read the key in key.pem: chmod o= key.pem",
             self.logged(),
         )
+
+    def test_a_chain_that_came_later_is_served(self) -> None:
+        certificate = issued()
+        leaf, end, _ = certificate.chain_pem.partition(b"-----END CERTIFICATE-----\n")
+        self.files.put(self.files.key, certificate.key_pem)
+        for contents, length in [(leaf + end, 1), (certificate.chain_pem, 2)]:
+            self.files.put(self.files.certificate, contents)
+            self.clock.advance(1)
+            client, _ = handshake(self.certificate)
+            self.assertEqual(len(client.get_peer_cert_chain()), length)
 
     def test_a_key_that_openssl_finds_too_weak(self) -> None:
         before = self.serial()
@@ -432,6 +443,70 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(len(told), 3001)
         self.assertEqual(told[-1], b"%carol%last")
         self.assertFalse(carol.is_connected)
+
+    def test_what_has_to_wait_when_the_end_comes_is_served_too(self) -> None:
+        bob, carol, dave = (self.world.join(name) for name in (b"bob", b"carol", b"dave"))
+        assert isinstance(carol, TlsClient)
+        bob.stop_taking()
+        while not dave.session.gate.held:
+            dave.send(b"%bob%" + b"d" * 8000 + b"\n")
+        for end_of_tls in (True, False):
+            sender = carol if end_of_tls else self.world.join(b"eve")
+            sender.write(b"%bob%one\n%bob%two\n@ref=1 %bob%last\n")
+            if end_of_tls:
+                sender.say_goodbye()
+            incoming = sender.transport.incoming
+            joined = b"".join(incoming)
+            incoming.clear()
+            incoming.extend([joined, b""])
+        self.world.settle()
+        bob.take()
+        told = bob.told()
+        for name in (b"carol", b"eve"):
+            came = [line for line in told if line.startswith(b"%" + name)]
+            self.assertEqual(
+                came, [b"%" + name + b"%" + text for text in (b"one", b"two", b"last")]
+            )
+        self.world.pass_time(11)
+        self.assertEqual(self.world.relay.registry.client_count, 2)
+
+    def test_small_records_are_read_few_at_a_time(self) -> None:
+        """What they cost is each record, and a read of 64 KiB may have 2,800."""
+        descriptor = FileDescriptor(MemoryReactor())
+        transport = self.world.join(b"carol").protocol.transport
+        for received_bytes, records, expected in [
+            (16_384, 712, 1472),
+            (1472, 64, 1472),
+            (1024, 40, 1472),
+            (1472, 2, 47_104),
+            (100, 1, 6400),
+            (6400, 1, MAX_READ_BYTES),
+            (70_000, 4, MAX_READ_BYTES),
+            (MAX_READ_BYTES, 16, MAX_READ_BYTES),
+            (20, 1, 1280),
+            (1280, 200, 1024),
+        ]:
+            transport._records = records
+            transport.transport = descriptor
+            transport.choose_read_size(received_bytes)
+            self.assertEqual(descriptor.bufferSize, expected, (received_bytes, records))
+        transport._records = 0
+        transport.choose_read_size(5)
+        self.assertEqual(descriptor.bufferSize, 1024)
+
+    def test_what_tls_can_not_take_now_is_sent_later(self) -> None:
+        # As while the peer is changing its key.
+        bob, carol = self.world.join(b"bob"), self.world.join(b"carol")
+        transport = bob.protocol.transport
+        tls = transport._tlsConnection
+        changing = mock.Mock(wraps=tls)
+        changing.sendall.side_effect = changing.send.side_effect = SSL.WantReadError
+        transport._tlsConnection = changing
+        carol.send(b"%bob%one\n%bob%two\n")
+        self.assertEqual(bob.told(), [])
+        transport._tlsConnection = tls
+        bob.send(b"/ping\n")
+        self.assertEqual(bob.told(), [b"%carol%one", b"%carol%two", b"!pong"])
 
     def test_the_last_that_was_written_comes_before_the_end(self) -> None:
         bob, carol = self.world.join(b"bob"), self.world.join(b"carol")

@@ -8,10 +8,8 @@ from collections.abc import Callable
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionLost
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.outbox import Outbox
@@ -321,18 +319,6 @@ class ReadSizeTests(SynchronousTestCase):
         ]:
             set_read_size(transport, last_read_bytes)
             self.assertEqual(transport.bufferSize, expected)
-
-    def test_under_tls_the_socket_is_read_by_more(self) -> None:
-        descriptor = FileDescriptor(MemoryReactor())
-        on_top = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
-        on_top.transport = descriptor
-        for last_read_bytes, expected in [
-            (READ_BYTES // 2 - 1, READ_BYTES),
-            (READ_BYTES // 2, MAX_READ_BYTES),
-            (0, READ_BYTES),
-        ]:
-            set_read_size(on_top, last_read_bytes)
-            self.assertEqual(descriptor.bufferSize, expected)
 
     def test_another_transport_is_left_alone(self) -> None:
         transport = object()

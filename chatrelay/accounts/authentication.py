@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from typing import Protocol, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -19,13 +20,14 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from zope.interface import Attribute, Interface, implementer
 
 from chatrelay.accounts import secrets
-from chatrelay.accounts.guessing import Guesses, accounts_of, network_of
+from chatrelay.accounts.guessing import Guesses, accounts_of
 from chatrelay.accounts.hashing import HashQueue, Work
 from chatrelay.claims import ONE_WORD, Claim, Grant, IGrant
 from chatrelay.console import Console
 from chatrelay.errors import BadSecret, Busy, NameOwned, RateLimited, Refusal
 from chatrelay.limits import Limits
 from chatrelay.names import Name
+from chatrelay.networks import network_of
 from chatrelay.secret import check_secret, is_token
 from chatrelay.store.accounts import Account, Accounts, Found, TokenUse
 
@@ -96,13 +98,11 @@ class Prover:
         def may_try() -> None:
             wait_s = self._guesses.wait_s(counts, self._seconds())
             if wait_s > 0:
-                sentence = (
-                    f"Too many wrong secrets; this is tried again in {wait_s:.0f} s or later."
-                )
+                sentence = f"Too many secrets were wrong; try again in {ceil(wait_s)} s."
                 raise RateLimited(name.shown, sentence=sentence)
 
         may_try()
-        checked = await self.hash(host, is_wanted, check, may_try, is_known=found.is_known)
+        checked = await self.hash(name, host, is_wanted, check, may_try, is_known=found.is_known)
         if checked is None:
             self._guesses.wrong(counts, self._seconds())
             self._console.wrong_secret(name.shown, host)
@@ -112,6 +112,7 @@ class Prover:
 
     def hash(
         self,
+        name: Name,
         host: str,
         is_wanted: Callable[[], bool],
         work: Callable[[], T],
@@ -140,7 +141,7 @@ class Prover:
             else:
                 answer.callback(result)  # type: ignore[arg-type]  # it is what `work` returned
 
-        self._hashes.add(Work(network_of(host), is_known, check, work, done))
+        self._hashes.add(Work(network_of(host), name.key, is_known, check, work, done))
         return answer
 
 
@@ -209,7 +210,7 @@ class AccountChecker:
         if secret is None:
             raise NameOwned(name.shown)
         if account.is_disabled:
-            raise BadSecret(name.shown)
+            raise BadSecret(name.shown, sentence="The account of this name is disabled.")
         if token_hash is not None:
             return self._check_token(claim, account, token_hash, found)
         return await self._check_secret(claim, secret, account, found)

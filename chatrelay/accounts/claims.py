@@ -26,10 +26,10 @@ from chatrelay.accounts.authentication import (
     Prover,
     Store,
 )
-from chatrelay.accounts.guessing import network_of
 from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
 from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
 from chatrelay.names import Name
+from chatrelay.networks import network_of
 from chatrelay.secret import check_secret, is_token
 from chatrelay.store.accounts import Account, Accounts, Found, Revocation
 
@@ -71,9 +71,11 @@ class AccountClaims:
         self._max_accounts = max_accounts
         self._wall_clock = wall_clock
         self._revision = 0
+        # What was revoked before is nobody's here.  It is asked for before any claim is.
+        self._is_polling = True
+        store.read(Accounts.last_revocation).addCallbacks(self._begin, self._could_not_poll)
         self._unproven: list[tuple[Claim, Decided[Grant]]] = []
         self._is_looking = False
-        self._is_polling = False
         self._pruned_s = 0.0
 
     def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
@@ -125,10 +127,11 @@ class AccountClaims:
         """Make an account, or give it another secret; tokens of the old one are void."""
         _tell(ensureDeferred(self._register(registration)), registration.name, decided)
 
-    def issue_token(self, name: Name, decided: Decided[bytes]) -> None:
+    def issue_token(self, name: Name, grant: Grant, decided: Decided[bytes]) -> None:
         """Make a token, of which only the hash is kept."""
         token = secrets.make_token()
-        job = partial(_add_token, name.key, secrets.token_hash(token), self._wall_clock())
+        token_hash = secrets.token_hash(token)
+        job = partial(_add_token, name.key, grant, token_hash, self._wall_clock())
 
         def made(is_made: bool) -> bytes:
             if not is_made:
@@ -144,20 +147,25 @@ class AccountClaims:
         self._is_polling = True
 
         def found(revocations: list[Revocation]) -> None:
+            self._is_polling = False
             for revocation in revocations:
                 self._revision = revocation.sequence
                 revoked(revocation.key, revocation.sequence)
 
-        def over(_: object) -> None:
-            self._is_polling = False
-
         revision = self._revision
         polled = self._store.read(lambda accounts: accounts.revocations_after(revision))
-        # The store has logged it; the next second is another attempt.
-        polled.addCallback(found).addErrback(lambda failure: failure.trap(Refusal))
-        polled.addErrback(lambda failure: _log.failure("revoking failed", failure))
-        polled.addBoth(over)
+        polled.addCallback(found).addErrback(self._could_not_poll)
         self._prune()
+
+    def _begin(self, revision: int) -> None:
+        self._revision = revision
+        self._is_polling = False
+
+    def _could_not_poll(self, failure: Failure) -> None:
+        self._is_polling = False
+        # The store has logged it; the next second is another attempt.
+        if not failure.check(Refusal):
+            _log.failure("revoking failed", failure)
 
     def _prune(self) -> None:
         now_s = self._wall_clock()
@@ -180,9 +188,20 @@ class AccountClaims:
             if registration.old_secret is not None:
                 raise BadSecret(name.shown, sentence=_HAS_NONE)
             secret_hash = await self._prover.hash(
-                host, registration.is_wanted, partial(secrets.hash_secret, registration.secret)
+                name,
+                host,
+                registration.is_wanted,
+                partial(secrets.hash_secret, registration.secret),
             )
-            job = partial(_add, name, secret_hash, network, self._wall_clock(), self._max_accounts)
+            job = partial(
+                _add,
+                name,
+                registration.grant,
+                secret_hash,
+                network,
+                self._wall_clock(),
+                self._max_accounts,
+            )
         else:
             secret_hash = await self._change(registration, found.account, found)
             job = partial(_change, found.account, secret_hash, network, self._wall_clock())
@@ -225,12 +244,16 @@ def _granted(login: tuple[type[Interface], object, Callable[[], None]]) -> Grant
 
 def _add(
     name: Name,
+    grant: Grant,
     secret_hash: str,
     network: str,
     now_s: float,
     max_accounts: int,
     accounts: Accounts,
 ) -> int | Refusal:
+    if grant.is_proven and accounts.is_revoked(name.key, grant.revision):
+        # Its account was removed, which is not for its owner to undo.
+        return BadSecret(name.shown)
     if accounts.count() >= max_accounts:
         return NotAllowed(sentence=_FULL)
     # Two may want it in the same moment: one of them at another relay's, or the tool's.
@@ -246,16 +269,24 @@ def _change(
     account: Account, secret_hash: str, network: str, now_s: float, accounts: Accounts
 ) -> int | Refusal:
     now = accounts.find(account.key)
-    if now is None or (now.number, now.secret_hash) != (account.number, account.secret_hash):
+    is_same = now is not None and (now.number, now.secret_hash, now.is_disabled) == (
+        account.number,
+        account.secret_hash,
+        False,
+    )
+    if not is_same:
         return BadSecret(account.shown)
     accounts.set_secret(account.number, secret_hash, now_s)
     accounts.note_success(account.number, network, now_s)
     return accounts.last_revocation()
 
 
-def _add_token(key: bytes, token_hash: bytes, now_s: float, accounts: Accounts) -> bool:
+def _add_token(
+    key: bytes, grant: Grant, token_hash: bytes, now_s: float, accounts: Accounts
+) -> bool:
     account = accounts.find(key)
-    if account is None or account.is_disabled:
+    # Who holds the name by what was revoked holds it until that is seen, and gets nothing more.
+    if account is None or account.is_disabled or accounts.is_revoked(key, grant.revision):
         return False
     accounts.add_token(account.number, token_hash, now_s)
     return True

@@ -9,15 +9,11 @@ the owner there is not slowed.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from enum import Enum
 from typing import NamedTuple
 
 from chatrelay.limits import Limits
-
-# Of an IPv6 address: less than that one customer has all to himself.
-_IPV6_NETWORK_BITS = 64
 
 
 class Kind(Enum):
@@ -34,17 +30,6 @@ class Account(NamedTuple):
     kind: Kind
     network: str = ""
     key: bytes = b""
-
-
-def network_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, the /64 of an IPv6 one, else what it is."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))
 
 
 def accounts_of(network: str, key: bytes, *, is_known: bool) -> list[Account]:

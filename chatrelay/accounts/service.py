@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -21,6 +22,8 @@ from chatrelay.accounts.claims import AccountClaims
 from chatrelay.accounts.hashing import HashQueue
 from chatrelay.relay import Relay
 from chatrelay.store.thread import StoreThread
+
+_log = Logger(namespace="chatrelay")
 
 T = TypeVar("T")
 
@@ -58,7 +61,10 @@ class AccountService(Service):
         self.store = store or StoreThread(reactor, directory)
         self._reactor = reactor
         self._relay = relay
-        self._threads = hashing_threads or ThreadPool(0, relay.limits.max_running_hashes, "hashing")
+        self._directory = directory
+        # All of them at the start: one that can not be had is told then.
+        count = relay.limits.max_running_hashes
+        self._threads = hashing_threads or ThreadPool(count, count, "hashing")
 
     def startService(self) -> None:
         """
@@ -68,6 +74,7 @@ class AccountService(Service):
         """
         self.store.open()
         self._threads.start()
+        _log.info("registered names are kept in {directory}", directory=self._directory)
         relay = self._relay
         hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
         relay.claims = AccountClaims(

@@ -119,8 +119,8 @@ class _Directory:
                 there, missing = missing, there
             raise Misuse(
                 f"{there} is there, but {missing.name} is not. Put that back; or move"
-                f" {there.name} away and a new authority is made, which every client has to be"
-                " given"
+                f" {there.name}, {CERTIFICATE_FILE} and {KEY_FILE} away and a new authority is"
+                " made, which every client has to be given"
             )
         if not has_certificate:
             return None
@@ -215,7 +215,7 @@ def advise(path: Path, *, is_default: bool) -> list[str]:
     :param is_default: whether the relay finds them by itself.
     """
     directory = _Directory(path)
-    port = "tls:12346"
+    port = "tls:12346:interface=0.0.0.0"
     if not is_default:
         certificate, key = (
             quoteStringArgument(str(file.absolute()))
@@ -224,12 +224,12 @@ def advise(path: Path, *, is_default: bool) -> list[str]:
         port += f":certificate={certificate}:key={key}"
     authority = directory.authority_file.absolute()
     return [
-        "Start the relay:",
+        "Start the relay, open to the network with TLS:",
         f"  twistd -n chatrelay --port 12345 --port {shlex.quote(port)}",
         f"A relay that runs takes a renewed certificate by itself. Give {authority.name}, which is"
         " no secret,",
         "to the clients, and connect:",
-        f"  python -m chatrelay.client --tls --ca {shlex.quote(str(authority))} --host localhost"
+        f"  python -m chatrelay.client --tls --ca {shlex.quote(str(authority))} --host HOST"
         " --port 12346 NAME",
         f"Keep {AUTHORITY_KEY_FILE} to yourself: who has it can be anybody to your clients.",
     ]

@@ -42,7 +42,9 @@ def alone_in(directory: Path) -> Iterator[None]:
 
     :raises OSError: it can not be made or opened.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Each by itself: `parents` would make those above for everybody.
+    for one in (*reversed(directory.parents), directory):
+        one.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -47,6 +47,14 @@ class Pair(NamedTuple):
         """When it is no longer valid."""
         return self.certificate.not_valid_after_utc
 
+    def is_as(self, other: Pair) -> bool:
+        """Whether there is nothing new in it: the same certificates, a key kept as well."""
+        return (self.certificate, list(self.chain), self.is_key_open) == (
+            other.certificate,
+            list(other.chain),
+            other.is_key_open,
+        )
+
     def names(self) -> str:
         """Whom it is for, for people."""
         names = shown_names(names_of(self.certificate))
@@ -84,6 +92,8 @@ def _certificates(file: Path) -> Sequence[x509.Certificate]:
         chain = x509.load_pem_x509_certificates(contents)
         # What the rest looks at is parsed only now.
         names_of(chain[0])
+        for certificate in chain:
+            certificate.public_key()
         # The parser stops without a word at one that is cut short.
         if not contents.count(_BEGIN) == contents.count(_END) == len(chain):
             raise ValueError

@@ -20,12 +20,13 @@ _NOT_OWNED = "Only a registered name has tokens; /register SECRET makes it one."
 
 def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) not in (1, 2):
-        raise wrong_form("/register SECRET, or /register NEW OLD to change it")
+        raise wrong_form("/register SECRET, or /register NEW OLD; a secret has no space")
     check_confidential(session)
     registration = Registration(
         session.name,
         words[0],
         words[1] if len(words) > 1 else None,
+        session.grant,
         session.peer.host,
         lambda: not session.is_closed,
     )
@@ -55,7 +56,7 @@ def _token(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
         raise NotAllowed(sentence=_NOT_OWNED)
     await_decision(
         session,
-        partial(session.relay.claims.issue_token, session.name),
+        partial(session.relay.claims.issue_token, session.name, session.grant),
         lambda token: session.answer(b"!token " + token, ref),
         ref,
     )

@@ -109,8 +109,8 @@ class Accounts:
     """
     The accounts behind one connection.
 
-    `find`, `owned`, `look_up`, `count`, iteration, `last_revocation` and `revocations_after`
-    only read.  All others write, and are called inside a
+    `find`, `owned`, `look_up`, `count`, iteration, `last_revocation`, `is_revoked` and
+    `revocations_after` only read.  All others write, and are called inside a
     transaction that the caller has opened.  On an account that is gone they do nothing.
 
     Each raises ``sqlite3.Error`` if the database fails.
@@ -240,6 +240,11 @@ class Accounts:
         """The highest sequence that any revocation ever had; 0 if there was none."""
         found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'revocation'")
         return int(found[0][0]) if found else 0
+
+    def is_revoked(self, key: bytes, sequence: int) -> bool:
+        """Whether a name was revoked since."""
+        query = "SELECT 1 FROM revocation WHERE key = ? AND sequence > ? LIMIT 1"
+        return bool(self._rows(query, key, sequence))
 
     def revocations_after(self, sequence: int) -> list[Revocation]:
         """The revocations made since, the earliest first, of those that are still kept."""

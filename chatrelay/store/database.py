@@ -96,6 +96,7 @@ class Database:
         self.directory = directory
         self._lock = lock
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     def open(
@@ -120,9 +121,9 @@ class Database:
             )
         schema = read_schema(schema_directory)
         path = directory / FILE_NAME
-        if not create and not path.exists():
-            raise StoreError(f"there are no accounts in {shown_path(directory)}")
         try:
+            if not create and not path.exists():
+                raise StoreError(f"there are no accounts in {shown_path(directory)}")
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = _lock_for_relay(directory) if exclusive else None
             database = cls(directory, lock)
@@ -180,6 +181,7 @@ class Database:
                     f"the file system of {shown_path(self.directory)} can not hold accounts that"
                     " several processes use: say --data DIR with one on a local disk"
                 )
+            self._file = _identity(self.path)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
@@ -190,6 +192,15 @@ class Database:
             connection.close()
             raise
         self._connection = connection
+
+    def check_in_place(self) -> None:
+        """
+        Check that the file is the one that was opened.
+
+        :raises StoreError: what is written would be nobody's: it was removed or replaced.
+        """
+        if _identity(self.path) != self._file:
+            raise StoreError("the file was removed or replaced under the relay: restart it")
 
     @property
     def is_connected(self) -> bool:
@@ -323,6 +334,14 @@ class Database:
             aside.unlink(missing_ok=True)
         sync(self.directory)
         return backup
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _lock_for_relay(directory: Path) -> Lock:

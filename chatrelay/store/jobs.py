@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from chatrelay.errors import StoreFailed
 from chatrelay.store.accounts import Accounts
-from chatrelay.store.database import Database, StoreError, explain
+from chatrelay.store.database import BUSY_TIMEOUT_S, Database, StoreError, explain
 
 SENTENCE = "The relay could not read or write its accounts; its operator finds why in the log."
 
@@ -64,6 +64,7 @@ class JobRunner:
         self._database = database
         self._accounts: Accounts | None = None
         self._fault: sqlite3.Error | StoreError | None = None
+        self._is_impatient = False
 
     def run(self, jobs: Sequence[Job]) -> Done:
         """Run jobs in their order; when this returns, what they wrote is on the disk."""
@@ -98,7 +99,22 @@ class JobRunner:
         return self._in_transaction("BEGIN", group, self._outcome)
 
     def _write(self, group: Sequence[Job]) -> list[Any]:
-        return self._in_transaction("BEGIN IMMEDIATE", group, self._outcome_of_write)
+        try:
+            outcomes = self._in_transaction("BEGIN IMMEDIATE", group, self._outcome_of_write)
+        except sqlite3.Error as error:
+            # Whoever keeps the lock that long keeps it longer: what is only read does not wait
+            # behind each write again.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                self._set_busy_timeout(0)
+            raise
+        if self._is_impatient:
+            self._set_busy_timeout(BUSY_TIMEOUT_S)
+        return outcomes
+
+    def _set_busy_timeout(self, timeout_s: float) -> None:
+        self._is_impatient = not timeout_s
+        milliseconds = int(timeout_s * 1000)
+        self._database.connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
     def _in_transaction(
         self, begin: str, group: Sequence[Job], outcome: Callable[[Accounts, Job], Any]
@@ -141,6 +157,7 @@ class JobRunner:
             self._database.connect()
             self._database.note_process()
             self._accounts = Accounts(self._database.connection)
+        self._database.check_in_place()
         return self._accounts
 
     def _roll_back(self) -> None:

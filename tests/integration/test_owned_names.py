@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from tests.integration.relay_process import (
     eventually,
     run_twistd,
 )
+from tests.tls_harness import Files
 
 SECRET = "correct-horse-battery"
 WRONG_SECRETS = 10_000
@@ -179,6 +182,39 @@ class Traces(OwnedCase):
         for _ in range(2):
             self.assertTrue(client.line().startswith("!error insecure :"))
 
+    def test_through_a_proxy_tls_below_changes_nothing(self) -> None:
+        self.directory.mkdir()
+        files = Files(self.directory)
+        relay = self.start(
+            "--port",
+            f"haproxy:ssl:0:interface=127.0.0.1:privateKey={files.key}:certKey={files.certificate}",
+        )
+        context = ssl.create_default_context(cafile=str(files.authority))
+        client = Client(relay.address(), context=context)
+        self.addCleanup(client.close)
+        client.send_bytes(b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 12345\r\n")
+        client.send("alice")
+        client.expect("!welcome ")
+        client.send(f"/register {SECRET}")
+        self.assertTrue(client.line().startswith("!error insecure :"))
+
+    def test_what_was_sent_before_tls_ended_arrives(self) -> None:
+        """A claim waits for the accounts while the end of TLS is there already."""
+        self.directory.mkdir()
+        files = Files(self.directory)
+        certificate = f"certificate={files.certificate}:key={files.key}"
+        relay = self.start("--port", f"tls:0:interface=127.0.0.1:{certificate}")
+        context = ssl.create_default_context(cafile=str(files.authority))
+        bob = Client(relay.address(), "bob", context=context)
+        self.addCleanup(bob.close)
+        for number in range(10):
+            carol = Client(relay.address(), context=context)
+            carol.send(f"carol{number}", f"%bob%{number}")
+            with contextlib.suppress(ssl.SSLError, OSError):
+                carol.socket.unwrap()
+            carol.close()
+            self.assertEqual(bob.line(), f"%carol{number}%{number}")
+
     def test_over_a_unix_socket(self) -> None:
         path = self.directory.parent / "relay.sock"
         relay = self.relay("--data", str(self.directory), "--port", f"unix:{path}")
@@ -258,7 +294,13 @@ class FullDisk(OwnedCase):
             client = Client(relay.address())
             client.send(f"alice {SECRET}")
             client.reset()
-        eventually("nobody is left", lambda: self.claim(relay, f"alice {SECRET}") != "")
+        watcher = self.connect(relay.address(), "watcher")
+
+        def nobody_is_left() -> bool:
+            watcher.send("/who alice")
+            return watcher.expect("!end who ") == "!end who 0"
+
+        eventually("nobody is left", nobody_is_left)
         with socket.create_connection(relay.address()) as plain:
             plain.sendall(b"zoe\n")
             self.assertTrue(plain.recv(100).startswith(b"!welcome zoe "))

@@ -41,3 +41,4 @@ CREATE TABLE revocation (
 ) STRICT;
 
 CREATE INDEX revocation_by_time ON revocation (revoked_s);
+CREATE INDEX revocation_by_key ON revocation (key, sequence);
