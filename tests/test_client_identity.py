@@ -61,6 +61,20 @@ class SecretTests(SynchronousTestCase):
         with self.assertRaises(Misuse):
             check_own_secret(bytes(TOKEN))
 
+    def test_an_error_of_another_line_comes_between(self) -> None:
+        """Without a ref nobody knows which line it answers: what follows tells."""
+        for error in (b"!error bad-name :No.", b"!error not-allowed :No."):
+            identity = Identity(b"carol", None)
+            identity.written(b"%no such%hi\n/register new-secret\n")
+            identity.erred(parse_line(error))
+            identity.registered(parse_line(b"!registered carol"))
+            self.assertEqual(identity.proof, b"new-secret")
+        identity = Identity(b"carol", OLD)
+        identity.written(b"/register first-one\n/register new-secret old-secret\n")
+        identity.erred(parse_line(b"!error bad-secret carol :No."))
+        identity.registered(parse_line(b"!registered carol"))
+        self.assertEqual(identity.proof, b"new-secret")
+
     def test_hidden(self) -> None:
         """However it is formatted, alone or in a claim."""
         claim = Claim(b"carol", ("id",), OLD)

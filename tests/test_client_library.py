@@ -15,14 +15,18 @@ from twisted.internet.error import (
 from twisted.internet.error import (
     TimeoutError as TimedOut,
 )
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from chatrelay import errors
 from chatrelay.client import Answer, Client, Disconnected, Message, Reply, Unreachable, connect
 from chatrelay.client.connecting import claim_of, endpoint_for
+from chatrelay.client.failures import describe_unreachable
+from chatrelay.client.identity import Secret
 from chatrelay.client.library import (
     CLOSE_TIMEOUT_S,
     EVENT_BYTES,
@@ -30,7 +34,7 @@ from chatrelay.client.library import (
     MAX_UNANSWERED,
     MAX_UNREAD_BYTES,
 )
-from chatrelay.client.protocol import describe_unreachable, open_connection
+from chatrelay.client.protocol import Claim, OwnedInClear, open_connection
 from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint, RelayTransport
 
@@ -85,6 +89,7 @@ class ConnectTests(SynchronousTestCase):
         self.failureResultOf(connecting, errors.Insecure)
         self.assertEqual(relay.value(), b"")
         self.assertTrue(relay.aborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
         connecting = self.connect(caps=(), secret="old-secret", secret_in_clear=True)
         relay = self.endpoint.accept("192.0.2.1")
@@ -95,6 +100,15 @@ class ConnectTests(SynchronousTestCase):
         self.assertIn(b"/register new-secret old-secret", b"".join(relay.lines()))
 
         connecting = self.connect(caps=())
+        self.endpoint.accept("192.0.2.1").say(b"!error name-owned carol :Owned.")
+        self.failureResultOf(connecting, OwnedInClear)
+        connecting = self.connect(caps=())
+        self.endpoint.accept("127.0.0.1").say(b"!error name-owned carol :Owned.")
+        self.assertNotIsInstance(
+            self.failureResultOf(connecting, errors.NameOwned).value, OwnedInClear
+        )
+
+        connecting = self.connect(caps=())
         relay = self.endpoint.accept("192.0.2.1")
         relay.welcome()
         client = self.successResultOf(connecting)
@@ -103,6 +117,26 @@ class ConnectTests(SynchronousTestCase):
         self.assertEqual(relay.lines(), [])
         client.rename("dave")
         self.assertIn(b"/name dave", b"".join(relay.lines()))
+
+    def test_secret_to_a_server_that_is_not_checked(self) -> None:
+        """TLS to whoever answers is no better than none."""
+        for is_checked in (True, False):
+            claim = Claim(b"carol", (), Secret(b"old-secret"), is_server_checked=is_checked)
+            opening = ensureDeferred(
+                open_connection(self.clock, self.endpoint, claim, Client(self.clock))
+            )
+            factory, attempt = self.endpoint.attempts.pop(0)
+            relay = RelayTransport("192.0.2.1")
+            directlyProvides(relay, ISSLTransport)
+            relay.protocol = factory.buildProtocol(None)
+            relay.protocol.makeConnection(relay)
+            attempt.callback(relay.protocol)
+            if is_checked:
+                self.assertEqual(relay.welcome(), [b"carol old-secret"])
+                self.successResultOf(opening)
+            else:
+                self.failureResultOf(opening, errors.Insecure)
+                self.assertEqual(relay.value(), b"")
 
     def test_secret_not_shown(self) -> None:
         """What fails while the secret is at hand shows it in no traceback, however verbose."""

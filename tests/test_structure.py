@@ -22,7 +22,8 @@ PURE = [
     *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
     *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
     *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets", "chatrelay.secret"),
-    *("chatrelay.client.identity", "chatrelay.client.registering"),
+    *("chatrelay.networks",),
+    *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (

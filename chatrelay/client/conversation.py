@@ -220,15 +220,22 @@ class Conversation:
         try:
             if self._client is None or self._ask is None:
                 raise Misuse("A name can not be registered now.")
+            # Before it is asked for.
+            self._client.check_confidential()
+            was_registered = self._client.is_registered
             secrets = await ask_new_secret(
-                self._ask, self._client.name, is_registered=self._client.is_registered
+                self._ask, self._client.name, is_registered=was_registered
             )
             if secrets is None:
                 raise Misuse("No secret was typed.")
             if self._client is None:
                 raise Misuse("The connection was lost.")
             await self._client.register(*secrets)
-            self.tell(display.reply_shown(Reply("registered", (self._client.name,))))
+            if was_registered:
+                name = self._client.name
+                self.tell(f"{name} has another secret now; its other connections are closed.")
+            else:
+                self.tell(display.reply_shown(Reply("registered", (self._client.name,))))
         except Misuse as misuse:
             self.tell(f"{misuse} Nothing is changed.")
         except Refusal as refusal:

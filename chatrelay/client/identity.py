@@ -109,6 +109,7 @@ class _Asked(NamedTuple):
     verb: bytes
     name: str
     secret: Secret | None
+    may_be_refused: bool = False
 
 
 class Identity:
@@ -239,11 +240,14 @@ class Identity:
 
     def _take(self, reply: Reply, verb: bytes, name: str) -> _Asked | None:
         ref = reply.tags.get("ref")
-        for asked in self._asked:
-            if (asked.ref, asked.verb) == (ref, verb) and same_name(asked.name, name):
-                break
-        else:
+        matching = [
+            asked
+            for asked in self._asked
+            if (asked.ref, asked.verb) == (ref, verb) and same_name(asked.name, name)
+        ]
+        if not matching:
             return None
+        asked = next((one for one in matching if not one.may_be_refused), matching[0])
         # Answers keep the order of the lines: those before it have had theirs.
         while self._asked.popleft() is not asked:
             pass
@@ -254,8 +258,13 @@ class Identity:
         ref = reply.tags.get("ref")
         if ref is None and not (reply.arguments and reply.arguments[0] in _NAMING):
             return False
-        for asked in self._asked:
-            if asked.ref == ref:
+        for index, asked in enumerate(self._asked):
+            if asked.ref != ref or asked.may_be_refused:
+                continue
+            if ref is None:
+                # It may as well be the answer to another line: what follows tells.
+                self._asked[index] = asked._replace(may_be_refused=True)
+            else:
                 self._asked.remove(asked)
-                return True
+            return True
         return False

@@ -98,6 +98,15 @@ class Client(Commands):
         """Whether the name was granted for a secret, or has been given one since."""
         return self._connection is not None and self._connection.identity.is_registered
 
+    def check_confidential(self) -> None:
+        """
+        Check that a secret may be sent to the relay.
+
+        :raises Insecure: others could read it on this connection.
+        """
+        if self._connection is not None:
+            self._connection.check_confidential()
+
     @property
     def asked_to_end(self) -> bool:
         """Whether this side asked the relay to end the connection."""
@@ -146,9 +155,9 @@ class Client(Commands):
         :raises Misuse: at once, for what can not be sent.
         """
         written = core.command_line(line, self._max_line_bytes())
-        if holds_secret(line) and self._connection is not None:
+        if holds_secret(line):
             try:
-                self._connection.check_confidential()
+                self.check_confidential()
             except Insecure as refusal:
                 return fail(refusal)
         asked: Deferred[list[Event]] = self._ask(

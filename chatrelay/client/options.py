@@ -107,6 +107,7 @@ class ClientOptions(usage.Options):
             core.check_name(self["name"]).shown,
             secret=self.secret(environment),
             secret_in_clear=bool(self["secret-in-clear"]),
+            is_server_checked=not self[_UNCHECKED],
         )
 
     def secret(self, environment: MutableMapping[str, str]) -> Secret | None:

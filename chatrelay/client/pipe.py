@@ -34,15 +34,13 @@ from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.protocol import Claim, ClientProtocol
 from chatrelay.client.reconnect import Reconnector, Trouble
-from chatrelay.errors import ChatrelayError, NameOwned, Refusal
-from chatrelay.private_input import SECRET_VARIABLE
+from chatrelay.client.refused import Proof, why_refused
+from chatrelay.errors import ChatrelayError, Refusal
 
 PATIENCE_S = 90.0
 _BYE = b"!bye"
 # Asks the relay under TLS whether all is answered; no line of the user's has this ref.
 _LAST_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
-# Standard input is data, not a place to ask at.
-_HOW = f"Give its secret with --secret-file FILE, or in {SECRET_VARIABLE}."
 _MAY_BE_LOST = "Lines sent just before may not have arrived."
 
 
@@ -76,6 +74,7 @@ class PipeProgram(Protocol):
         self.asked_to_end = False
         self.escape_output = False
         self._clock = clock
+        self._claim = claim
         self._say = say
         self._input = InputLines(to)
         self._unsent = b""
@@ -104,8 +103,10 @@ class PipeProgram(Protocol):
             async for _ in self._reconnector:
                 await self._lost
         except Refusal as refusal:
-            hint = f" {_HOW}" if isinstance(refusal, NameOwned) else ""
-            self._say(f"{refusal.sentence} ({refusal.code}){hint}{self._giving_up()}")
+            proof = Proof.NONE if self._claim.secret is None else Proof.GIVEN
+            name = self._reconnector.identity.name
+            why = why_refused(refusal, name, proof, was_connected=self._was_connected)
+            self._say(f"{why}{self._giving_up()}")
             self._status = EXIT_LOST if self._was_connected else EXIT_REFUSED
         except ChatrelayError as error:
             self._say(f"{error}{self._giving_up()}")

@@ -6,14 +6,12 @@ What the lines mean is for the handler: the library's client, or the pipe progra
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.error import ConnectionDone, DNSLookupError
-from twisted.internet.error import TimeoutError as ConnectTimedOut
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IReactorTime,
@@ -34,6 +32,7 @@ from chatrelay.client.core import (
     refusal_from,
     same_name,
 )
+from chatrelay.client.failures import describe, describe_unreachable
 from chatrelay.client.identity import Identity, Secret
 from chatrelay.client.trust import why_tls_failed
 from chatrelay.errors import (
@@ -61,7 +60,12 @@ _TCP_OPTIONS = (
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 60_000),
 )
+_NOT_ASKED = (
+    "This name is registered, and its secret is not sent on this connection, where others could"
+    " read it: connect over TLS."
+)
 _NOT_SENT = "The secret is not sent: others could read it on this connection. Connect over TLS."
+_SAID_NOTHING = " It has said nothing: if this is a port with TLS, connect with TLS."
 # What the relay says before it closes.
 _ENDING = (ShuttingDown, SlowConsumer, TimedOut)
 # What it says just before it closes to one who holds a name no longer; at other times these
@@ -77,12 +81,18 @@ class Claim(NamedTuple):
     :ivar caps: what it asks the relay to add to its lines.
     :ivar secret: the secret or token of the name; its repr does not show it.
     :ivar secret_in_clear: whether secrets are sent where others could read them.
+    :ivar is_server_checked: whether what answers under TLS is the relay for sure.
     """
 
     name: bytes
     caps: Sequence[str] = ()
     secret: Secret | None = None
     secret_in_clear: bool = False
+    is_server_checked: bool = True
+
+
+class OwnedInClear(NameOwned):
+    """The name is registered, and its secret would not be sent on this connection."""
 
 
 class LineHandler(Protocol):
@@ -130,6 +140,8 @@ class ClientProtocol(LineReceiver):
         self.welcomed: Deferred[None] | None = Deferred()
         self._handler: LineHandler | None = None
         self._secret_in_clear = False
+        self._is_server_checked = True
+        self._has_received = False
         self._unfinished = b""
         self._last_error: Refusal | None = None
         self._abort_reason: str | None = None
@@ -149,6 +161,7 @@ class ClientProtocol(LineReceiver):
         """
         self._handler = handler
         self._secret_in_clear = claim.secret_in_clear
+        self._is_server_checked = claim.is_server_checked
         if claim.secret is not None:
             self.check_confidential()
         self.identity = identity or Identity(claim.name, claim.secret, wants_token=False)
@@ -162,14 +175,15 @@ class ClientProtocol(LineReceiver):
 
         :raises Insecure: others could read it.
         """
-        is_confidential = ISSLTransport.providedBy(self.transport) or is_local(
-            self.transport.getPeer()
+        is_confidential = is_local(self.transport.getPeer()) or (
+            self._is_server_checked and ISSLTransport.providedBy(self.transport)
         )
         if not is_confidential and not self._secret_in_clear:
             raise Insecure(sentence=_NOT_SENT)
 
     def dataReceived(self, data: bytes) -> None:
         """Cut the whole read at once: the base class copies the rest for every line."""
+        self._has_received = True
         data = self._unfinished + data
         lines = data.split(b"\n")
         self._unfinished = lines.pop()
@@ -281,6 +295,8 @@ class ClientProtocol(LineReceiver):
         handler, self._handler = self._handler, None
         if self.welcomed is not None:
             welcomed, self.welcomed = self.welcomed, None
+            if not self._has_received and not ISSLTransport.providedBy(self.transport):
+                why += _SAID_NOTHING
             welcomed.errback(Unreachable(why))
         elif handler is not None:
             clean = reason.check(ConnectionDone) is not None and self._last_error is None
@@ -309,7 +325,8 @@ async def open_connection(
     :param identity: what is to be kept up to date for the following connections.
     :returns: the connection, once the relay has said ``!welcome``.
     :raises Unreachable: no connection, no relay there, or no welcome in time.
-    :raises Refusal: the relay refuses the name.
+    :raises Refusal: the relay refuses the name; `OwnedInClear` if it is registered and its
+        secret would not be sent here.
     """
     try:
         connection = cast(ClientProtocol, await endpoint.connect(_ClientFactory()))
@@ -320,9 +337,16 @@ async def open_connection(
     try:
         # An endpoint may hand over a connection that is lost already.
         welcomed = connection.welcomed or fail(Unreachable("The connection was lost."))
-        welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=_on_timeout)
         connection.begin(claim, handler, identity)
+        welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=_on_timeout)
         await welcomed
+    except NameOwned as owned:
+        connection.transport.abortConnection()
+        try:
+            connection.check_confidential()
+        except Insecure:
+            raise OwnedInClear(*owned.context, sentence=_NOT_ASKED) from None
+        raise
     except BaseException:
         connection.welcomed = None
         connection.transport.abortConnection()
@@ -332,41 +356,6 @@ async def open_connection(
 
 def _on_timeout(_result: object, timeout_s: float) -> None:
     raise Unreachable(f"The server did not answer as a relay in {timeout_s:.0f} seconds.")
-
-
-def describe(error: BaseException) -> str:
-    """One sentence about why a connection ended."""
-    if isinstance(error, ConnectionDone):
-        return "The relay closed the connection."
-    words = str(error).strip().rstrip(".") or type(error).__name__
-    return f"{words}."
-
-
-def describe_unreachable(endpoint: IStreamClientEndpoint, error: BaseException) -> str:
-    """One sentence about why no connection could be made, and where to."""
-    # Twisted's keeps the number of the error apart, or has none.
-    number = getattr(error, "osError", None) or getattr(error, "errno", None)
-    if isinstance(error, DNSLookupError):
-        why = "there is no such host"
-    elif isinstance(number, int):
-        why = os.strerror(number)
-        why = why[:1].lower() + why[1:]
-    elif isinstance(error, ConnectTimedOut):
-        why = "it does not answer"
-    else:
-        why = describe(error).rstrip(".")
-    return f"No relay{_place(endpoint)}: {why}."
-
-
-def _place(endpoint: IStreamClientEndpoint) -> str:
-    # Endpoints have no way to ask them: what is not one of Twisted's is not described.
-    endpoint = getattr(endpoint, "_wrappedEndpoint", endpoint)  # what TLS is put around
-    path = getattr(endpoint, "_path", None)
-    if path is not None:
-        return f" at {path}"
-    host = getattr(endpoint, "_hostText", None) or getattr(endpoint, "_host", None)
-    port = getattr(endpoint, "_port", None)
-    return f" at {host} port {port}" if host and port else ""
 
 
 def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an endpoint gives

@@ -8,6 +8,7 @@ installs it.  What it decides is in `chatrelay.client.conversation`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,10 +24,17 @@ from chatrelay.client.conversation import Conversation
 from chatrelay.client.display import harmless
 from chatrelay.client.identity import check_secret
 from chatrelay.client.library import Client
-from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
+from chatrelay.client.options import (
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+)
 from chatrelay.client.prompt import Prompt, ask_once, nothing_echoed
-from chatrelay.client.protocol import Claim
+from chatrelay.client.protocol import Claim, OwnedInClear
 from chatrelay.client.reconnect import Reconnector, Trouble
+from chatrelay.client.refused import Proof, why_refused
 from chatrelay.client.typed import completions
 from chatrelay.errors import BadSecret, ChatrelayError, Misuse, NameOwned, Refusal
 
@@ -36,6 +44,10 @@ MAX_SECRET_TRIES = 3
 # the client, which then stops reading.
 _BATCH_LINES = 200
 _BATCH_PAUSE_S = 0.2
+
+
+class _DroppedError(Exception):
+    """The user was asked for a secret, and left instead."""
 
 
 class TerminalProgram:
@@ -60,6 +72,7 @@ class TerminalProgram:
         self._reactor = reactor
         self._endpoint = endpoint
         self._claim = claim._replace(caps=CAPS)
+        self._proof = Proof.NONE if claim.secret is None else Proof.GIVEN
         self._to = to
         self._complain = complain
         self._client: Client | None = None
@@ -77,8 +90,10 @@ class TerminalProgram:
         """Run until the user leaves; returns the exit status."""
         try:
             client = await self._first_client()
+        except _DroppedError:
+            return EXIT_INTERRUPTED + signal.SIGINT
         except ChatrelayError as error:
-            self._complain(_sentence(error))
+            self._complain(self._sentence(error))
             return EXIT_REFUSED if isinstance(error, Refusal) else EXIT_UNREACHABLE
         with patch_stdout(raw=True):
             following = ensureDeferred(self._follow(client))
@@ -86,7 +101,7 @@ class TerminalProgram:
             await self._reconnector.close()
             await DeferredList([following], consumeErrors=False)
         if self._final is not None:
-            self._complain(_sentence(self._final))
+            self._complain(self._sentence(self._final))
             return EXIT_LOST
         return EXIT_OK
 
@@ -110,16 +125,19 @@ class TerminalProgram:
         """Wait for the first connection, asking for the secret of a name that has one."""
         try:
             return await self._reconnector.__anext__()
+        except OwnedInClear:
+            raise  # what would be typed could not be sent
         except NameOwned as owned:
             with nothing_echoed():
                 return await self._client_with_secret(owned)
 
     async def _client_with_secret(self, refusal: Refusal) -> Client:
         name = self._claim.name.decode("utf-8")
+        self._proof = Proof.TYPED
         for tries_left in reversed(range(MAX_SECRET_TRIES)):
             written = await ask_once(f"Secret of {name}: ")
             if written is None:
-                break
+                raise _DroppedError
             try:
                 self._claim = self._claim._replace(secret=check_secret(written))
                 self._reconnector = self._make_reconnector()
@@ -173,13 +191,15 @@ class TerminalProgram:
             if shown % _BATCH_LINES == 0:
                 await deferLater(self._reactor, _BATCH_PAUSE_S)
 
+    def _sentence(self, error: ChatrelayError) -> str:
+        if not isinstance(error, Refusal):
+            return str(error)
+        name = self._reconnector.identity.name
+        return why_refused(error, name, self._proof, was_connected=self._client is not None)
+
     def _on_trouble(self, trouble: Trouble) -> None:
         self._conversation.tell(f"{trouble.error} Connecting again in {trouble.retry_in_s:.1f} s.")
 
 
 def _show(line: str) -> None:
     sys.stdout.write(line + "\n")
-
-
-def _sentence(error: ChatrelayError) -> str:
-    return f"{error.sentence} ({error.code})" if isinstance(error, Refusal) else str(error)
