@@ -165,7 +165,9 @@ class ToolTests(SynchronousTestCase):
         )
         self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
         self.assertLessEqual({"localhost", "127.0.0.1", "::1"}, set(self.names()))
-        self.assertIn("twistd -n chatrelay --port 12345 --port tls:12346:interface=0.0.0.0\n", output)
+        self.assertIn(
+            "twistd -n chatrelay --port 12345 --port tls:12346:interface=0.0.0.0\n", output
+        )
         self.assertIn(f"--ca {self.directory}/ca.pem", output)
 
     def test_renewed(self) -> None:
@@ -292,7 +294,9 @@ class ToolTests(SynchronousTestCase):
         output = self.made("-d", str(other), "localhost")
         quoted = str(other).replace(":", r"\:")
         self.assertIn(
-            f"--port 'tls:12346:interface=0.0.0.0:certificate={quoted}/certificate.pem:key={quoted}/key.pem'", output
+            "--port 'tls:12346:interface=0.0.0.0"
+            f":certificate={quoted}/certificate.pem:key={quoted}/key.pem'",
+            output,
         )
         self.assertIn(f"--ca '{other}/ca.pem'", output)
 

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from chatrelay.accounts import secrets
@@ -42,6 +42,13 @@ class Store(Protocol):
 
     def write(self, job: Callable[[Accounts], T]) -> Deferred[T]:
         """Have a job write, in its turn; fires once that is committed, or fails."""
+
+
+def look_up(claim: Claim, now_s: float, accounts: Accounts) -> Found:
+    """Read what a claim is decided by; a job of the store."""
+    secret = claim.secret
+    token_hash = secrets.token_hash(secret) if secret is not None and is_token(secret) else None
+    return accounts.look_up(claim.name.key, network_of(claim.host), token_hash, now_s)
 
 
 def _still_there(account: Account, accounts: Accounts) -> int | None:
@@ -149,6 +156,7 @@ class INameClaim(ICredentials):
     """Credentials: a claim of a name."""
 
     claim = Attribute("The `chatrelay.claims.Claim`.")
+    found = Attribute("What the store has about it, if that was looked up already, or ``None``.")
 
 
 @implementer(INameClaim)
@@ -157,10 +165,12 @@ class NameClaim:
     The credentials that a claim is.
 
     :ivar claim: the claim.
+    :ivar found: what the store has about it, if that was looked up already.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, found: Found | None = None) -> None:
         self.claim = claim
+        self.found = found
 
 
 @implementer(ICredentialsChecker)
@@ -178,7 +188,6 @@ class AccountChecker:
         self._store = store
         self._prover = prover
         self._wall_clock = wall_clock
-        self._free = Grant(is_proven=False, revision=0)
 
     def requestAvatarId(  # type: ignore[override]  # our ids are no bytes
         self,
@@ -190,30 +199,39 @@ class AccountChecker:
         :returns: fires with what the name is granted on, also for a name that nobody owns.
             Fails with the refusal.
         """
-        return ensureDeferred(self._check(credentials.claim))
+        claim, found = credentials.claim, credentials.found
+        if found is None or (claim.secret is not None and not is_token(claim.secret)):
+            return ensureDeferred(self._check(claim, found))
+        try:
+            return succeed(self._judge(claim, found))
+        except Refusal as refusal:
+            return fail(refusal)
 
-    async def _check(self, claim: Claim) -> Grant:
-        name, secret = claim.name, claim.secret
-        token_hash = None
-        if secret is not None and is_token(secret):
-            token_hash = secrets.token_hash(secret)
-        network = network_of(claim.host)
-        now_s = self._wall_clock()
-        found = await self._store.read(
-            lambda accounts: accounts.look_up(name.key, network, token_hash, now_s)
-        )
+    async def _check(self, claim: Claim, found: Found | None) -> Grant:
+        if found is None:
+            found = await self._store.read(partial(look_up, claim, self._wall_clock()))
         account = found.account
+        if account is None or claim.secret is None or is_token(claim.secret):
+            return self._judge(claim, found)
+        self._check_enabled(account)
+        return await self._check_secret(claim, claim.secret, account, found)
+
+    def _judge(self, claim: Claim, found: Found) -> Grant:
+        """Decide what needs no hashing: no secret, a token, a name without an account."""
+        name, secret, account = claim.name, claim.secret, found.account
         if account is None:
             if secret is not None:
                 raise BadSecret(name.shown, sentence=ONE_WORD)
-            return self._granted_free(found.revision)
+            return Grant(is_proven=False, revision=found.revision)
         if secret is None:
             raise NameOwned(name.shown)
+        self._check_enabled(account)
+        return self._check_token(claim, account, secrets.token_hash(secret), found)
+
+    @staticmethod
+    def _check_enabled(account: Account) -> None:
         if account.is_disabled:
-            raise BadSecret(name.shown, sentence="The account of this name is disabled.")
-        if token_hash is not None:
-            return self._check_token(claim, account, token_hash, found)
-        return await self._check_secret(claim, secret, account, found)
+            raise BadSecret(account.shown, sentence="The account of this name is disabled.")
 
     def _check_token(
         self, claim: Claim, account: Account, token_hash: bytes, found: Found
@@ -251,12 +269,6 @@ class AccountChecker:
             lambda accounts: accounts.note_success(account.number, network, self._wall_clock())
         )
         return Grant(is_proven=True, revision=revision)
-
-    def _granted_free(self, revision: int) -> Grant:
-        # One object for thousands of clients.
-        if self._free.revision != revision:
-            self._free = Grant(is_proven=False, revision=revision)
-        return self._free
 
     def _note(self, job: Callable[[Accounts], None]) -> None:
         # Nobody waits for it, and who has shown his secret is not turned away because it

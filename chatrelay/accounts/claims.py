@@ -25,6 +25,7 @@ from chatrelay.accounts.authentication import (
     NameRealm,
     Prover,
     Store,
+    look_up,
 )
 from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
 from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
@@ -59,9 +60,12 @@ class AccountClaims:
         *,
         max_accounts: int,
         wall_clock: Callable[[], float],
+        call_later: Callable[[Callable[[], None]], object],
     ) -> None:
         """
         Decide from now on.
+
+        :param call_later: calls in the reactor's next turn.
 
         :param wall_clock: seconds since the epoch.
         """
@@ -74,7 +78,9 @@ class AccountClaims:
         # What was revoked before is nobody's here.  It is asked for before any claim is.
         self._is_polling = True
         store.read(Accounts.last_revocation).addCallbacks(self._begin, self._could_not_poll)
-        self._unproven: list[tuple[Claim, Decided[Grant]]] = []
+        self._claims: list[tuple[Claim, Decided[Grant]]] = []
+        self._free = Grant(is_proven=False, revision=0)
+        self._call_later = call_later
         self._is_looking = False
         self._pruned_s = 0.0
 
@@ -82,46 +88,47 @@ class AccountClaims:
         """
         Decide by the portal, if the name is owned or a secret was shown.
 
-        A name that nobody owns needs no authentication: all such claims that come while the
-        store is asked are answered by its next job.
+        A name that nobody owns needs no authentication.  All claims that come in one turn are
+        looked up by one job of the store: in a burst its thread would take longer to be woken
+        for each than to look.
         """
-        if claim.secret is not None:
-            self._authenticate(claim, decided)
-            return
-        self._unproven.append((claim, decided))
+        self._claims.append((claim, decided))
         if not self._is_looking:
-            self._look()
+            self._is_looking = True
+            self._call_later(self._look)
 
     def _look(self) -> None:
-        self._is_looking = True
-        asked, self._unproven = self._unproven, []
+        asked, self._claims = self._claims, []
 
         def over(result: T) -> T:
-            self._is_looking = False
-            if self._unproven:
+            if self._claims:
                 self._look()
+            else:
+                self._is_looking = False
             return result
 
-        def looked(found: tuple[set[bytes], int]) -> None:
-            owned, revision = found
-            free = Grant(is_proven=False, revision=revision)
-            for claim, decided in asked:
-                if claim.name.key in owned:
-                    self._authenticate(claim, decided)
+        def looked(found: list[Found | int]) -> None:
+            for (claim, decided), what in zip(asked, found, strict=True):
+                if isinstance(what, Found):
+                    login = self.portal.login(NameClaim(claim, what), None, IGrant)
+                    _tell(login.addCallback(_granted), claim.name, decided)
                 else:
-                    decided(free)
+                    decided(self._granted_free(what))
 
         def failed(failure: Failure) -> None:
             for claim, decided in asked:
                 _tell(fail(failure), claim.name, decided)
 
-        looking = self._store.read(partial(_owned, [claim.name.key for claim, _ in asked]))
+        claims = [claim for claim, _ in asked]
+        looking = self._store.read(partial(_look_up_all, claims, self._wall_clock()))
         looking.addBoth(over).addCallbacks(looked, failed)
         looking.addErrback(lambda failure: _log.failure("a decision failed", failure))
 
-    def _authenticate(self, claim: Claim, decided: Decided[Grant]) -> None:
-        login = self.portal.login(NameClaim(claim), None, IGrant)
-        _tell(login.addCallback(_granted), claim.name, decided)
+    def _granted_free(self, revision: int) -> Grant:
+        # One object for thousands of clients.
+        if self._free.revision != revision:
+            self._free = Grant(is_proven=False, revision=revision)
+        return self._free
 
     def register(self, registration: Registration, decided: Decided[Grant]) -> None:
         """Make an account, or give it another secret; tokens of the old one are void."""
@@ -231,8 +238,16 @@ class AccountClaims:
         )
 
 
-def _owned(keys: list[bytes], accounts: Accounts) -> tuple[set[bytes], int]:
-    return accounts.owned(keys), accounts.last_revocation()
+def _look_up_all(claims: list[Claim], now_s: float, accounts: Accounts) -> list[Found | int]:
+    """For each what there is about it; of a free name without a secret, the revision alone."""
+    owned = accounts.owned([claim.name.key for claim in claims if claim.secret is None])
+    revision = accounts.last_revocation()
+    return [
+        revision
+        if claim.secret is None and claim.name.key not in owned
+        else look_up(claim, now_s, accounts)
+        for claim in claims
+    ]
 
 
 def _granted(login: tuple[type[Interface], object, Callable[[], None]]) -> Grant:

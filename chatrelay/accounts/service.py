@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,6 +83,7 @@ class AccountService(Service):
             Prover(hashes, relay.limits, relay.seconds, relay.console),
             max_accounts=relay.limits.max_accounts,
             wall_clock=relay.wall_clock,
+            call_later=partial(self._reactor.callLater, 0),
         )
         super().startService()
 
