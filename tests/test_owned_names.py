@@ -289,8 +289,9 @@ class TokenTests(SynchronousTestCase):
         client = self.world.connect()
         self.assertEqual(client.lines(b"carol " + unused), [b"!error bad-secret carol"])
 
-    def test_where_it_was_shown_the_name_is_known(self) -> None:
+    def test_once_a_day_it_says_where_the_owner_is(self) -> None:
         token = self.token()
+        self.world.clock.rightNow += 86_401
         self.assertEqual(
             self.world.connect("192.0.2.7").lines(b"carol " + token), [welcome("carol")]
         )

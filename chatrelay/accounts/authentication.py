@@ -239,7 +239,7 @@ class AccountChecker:
         if found.token_use is TokenUse.UNKNOWN:
             sentence = "This token was revoked, or not used for 30 days."
             raise BadSecret(claim.name.shown, sentence=sentence)
-        if found.token_use is TokenUse.GOOD_TO_NOTE or not found.is_known:
+        if found.token_use is TokenUse.GOOD_TO_NOTE:
             network = network_of(claim.host)
 
             def note(accounts: Accounts) -> None:
