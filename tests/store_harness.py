@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.names import Name, parse_name
+from chatrelay.store import database
 from chatrelay.store.database import Database
+from chatrelay.store.schema_files import SCHEMA_DIRECTORY, read_schema
 from chatrelay.store.thread import StoreThread
 
 NOBODY = 65_534
@@ -162,8 +165,11 @@ def unprivileged(*paths: Path) -> Iterator[None]:
         return
     for path in paths:
         os.chown(path, NOBODY, NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    # The checkout may be in a directory that is root's own.
+    schema = read_schema(SCHEMA_DIRECTORY)
+    with mock.patch.object(database, "read_schema", lambda _directory: schema):
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.accounts import secrets
+from chatrelay.accounts.authentication import INameClaim, NameClaim
 from chatrelay.bots.participant import BotParticipant
+from chatrelay.claims import Claim, Grant
 from chatrelay.limits import Limits
+from chatrelay.names import parse_name
 from chatrelay.store.accounts import Accounts
 from tests.accounts_harness import OTHER_SECRET, SECRET, OwnedWorld, quick_hash
 from tests.relay_harness import EPOCH_S, Client, World, what_is_left
@@ -462,6 +467,45 @@ class RevokedMeanwhileTests(SynchronousTestCase):
         self.assertTrue(carol.is_connected)
 
 
+class SlowChecker:
+    """A checker that asks elsewhere."""
+
+    credentialInterfaces = (INameClaim,)  # noqa: N815 - Twisted's name
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Grant, Deferred[Grant]]] = []
+
+    def requestAvatarId(self, credentials: NameClaim) -> Deferred[Grant]:
+        answer: Deferred[Grant] = Deferred()
+        self.asked.append((Grant(is_proven=True, revision=credentials.found.revision), answer))
+        return answer
+
+    def answer(self) -> None:
+        for grant, answer in self.asked:
+            answer.callback(grant)
+
+
+class AnotherCheckerTests(SynchronousTestCase):
+    """A program's own checker may take longer than it takes to see what was revoked."""
+
+    def test_what_is_revoked_while_it_asks(self) -> None:
+        world = OwnedWorld(self)
+        for name in (b"carol", b"dave"):
+            world.add(name)
+        checker = SlowChecker()
+        world.relay.claims.portal.registerChecker(checker)
+        carol, dave = world.connect(), world.connect("192.0.2.1")
+        for client, name in ((carol, b"carol"), (dave, b"dave")):
+            self.assertEqual(client.lines(name + b" ticket"), [])
+        number = world.account(b"carol").number
+        world.in_store(lambda accounts: accounts.set_disabled(number, True, EPOCH_S))
+        world.pass_time(3)
+        checker.answer()
+        world.settle()
+        self.assertEqual(carol.told(), [b"!error bad-secret carol"])
+        self.assertEqual(dave.told(), [welcome("dave")])
+
+
 class BusyRelayTests(SynchronousTestCase):
     """What waits for the store and for the hashing threads."""
 
@@ -475,6 +519,36 @@ class BusyRelayTests(SynchronousTestCase):
         world.settle()
         for number, client in enumerate(clients):
             self.assertEqual(client.told(), [welcome(b"c%d" % number)])
+
+    def test_one_claim_that_fails_leaves_the_others_of_its_turn(self) -> None:
+        world = OwnedWorld(self)
+        told: list[str] = []
+
+        def decided(label: str) -> None:
+            told.append(label)
+            if label == "a":
+                raise ZeroDivisionError
+
+        for label in "abc":
+            claim = Claim(parse_name(label.encode()), None, "127.0.0.1", lambda: True)
+            world.relay.claims.decide(claim, lambda _grant, label=label: decided(label))
+        world.settle()
+        self.assertEqual(told, ["a", "b", "c"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_thread_that_ends_otherwise_has_seen_no_right_secret(self) -> None:
+        class Panic(BaseException):
+            pass
+
+        def panics(_kept: str, _secret: bytes) -> bool:
+            raise Panic
+
+        world = OwnedWorld(self)
+        world.add(b"carol")
+        self.patch(secrets, "is_right", panics)
+        (told,) = world.connect().lines(b"carol " + SECRET)
+        self.assertTrue(told.startswith(b"!error store-failed"), told)
+        self.assertEqual(len(self.flushLoggedErrors(Panic)), 1)
 
     def test_who_waits_is_bound_when_his_turn_comes(self) -> None:
         world = OwnedWorld(self, hashing=ManualThreadpool())

@@ -143,7 +143,8 @@ class Prover:
             may_go_on()
 
         def done(result: object) -> None:
-            if isinstance(result, Exception):
+            # A thread hands on whatever was raised there; none of it is a right secret.
+            if isinstance(result, BaseException):
                 answer.errback(result)
             else:
                 answer.callback(result)  # type: ignore[arg-type]  # it is what `work` returned

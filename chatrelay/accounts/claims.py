@@ -110,10 +110,12 @@ class AccountClaims:
         def looked(found: list[Found | int]) -> None:
             for (claim, decided), what in zip(asked, found, strict=True):
                 if isinstance(what, Found):
-                    login = self.portal.login(NameClaim(claim, what), None, IGrant)
-                    _tell(login.addCallback(_granted), claim.name, decided)
-                else:
+                    _tell(self._log_in(claim, what), claim.name, decided)
+                    continue
+                try:
                     decided(self._granted_free(what))
+                except Exception:  # The claims behind it are others' and wait, too.
+                    _log.failure("a decision failed")
 
         def failed(failure: Failure) -> None:
             for claim, decided in asked:
@@ -123,6 +125,26 @@ class AccountClaims:
         looking = self._store.read(partial(_look_up_all, claims, self._wall_clock()))
         looking.addBoth(over).addCallbacks(looked, failed)
         looking.addErrback(lambda failure: _log.failure("a decision failed", failure))
+
+    def _log_in(self, claim: Claim, found: Found) -> Deferred[Grant]:
+        seen = self._revision
+
+        def unless_revoked(grant: Grant) -> Grant | Deferred[Grant]:
+            if self._revision == seen:
+                return grant
+            # What came while the checker took its time was told before this one held the name.
+            read = self._store.read(
+                lambda accounts: accounts.is_revoked(claim.name.key, grant.revision)
+            )
+            return read.addCallback(unless, grant)
+
+        def unless(is_revoked: bool, grant: Grant) -> Grant:
+            if is_revoked:
+                raise BadSecret(claim.name.shown)
+            return grant
+
+        login = self.portal.login(NameClaim(claim, found), None, IGrant)
+        return login.addCallback(_granted).addCallback(unless_revoked)
 
     def _granted_free(self, revision: int) -> Grant:
         # One object for thousands of clients.
