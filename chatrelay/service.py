@@ -34,6 +34,7 @@ from chatrelay.listening import (
 from chatrelay.options import Options
 from chatrelay.relay import Relay
 from chatrelay.runs import IMPLEMENTATION
+from chatrelay.tls import is_tls
 
 _log = Logger(namespace="chatrelay")
 
@@ -109,7 +110,11 @@ class RelayService(Service):
                 self._does_not_listen(failure, listener)
         _log.info("the quick path is {implementation}", implementation=IMPLEMENTATION)
         if self.ports and all(map(is_loopback, self.ports)):
-            _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
+            if any(map(is_tls, self.ports)):
+                # --interface would open those without TLS, too.
+                _log.info("to open TLS to the network: --port tls:12346:interface=0.0.0.0")
+            else:
+                _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
         if self.factory.relay.allows_insecure_secrets:
             _log.warn("secrets are taken on any port, where others can read them, too")
         elif self._accounts is not None and any(map(is_open_in_clear, self.ports)):

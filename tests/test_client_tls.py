@@ -292,31 +292,32 @@ class ServerTests(TlsCase):
                 "another host",
                 issued(self.ca, "other.example"),
                 f"The certificate of {PLACE} is for other.example, not for relay.example: "
-                "this may be another server.",
+                "this may be another server, or its certificate is to be made for that, too.",
             ),
             Case(
                 "many other hosts",
                 issued(self.ca, *(f"host{number}.example" for number in range(9)), "10.0.0.1"),
                 f"The certificate of {PLACE} is for host0.example, host1.example, host2.example "
-                "and 7 more, not for relay.example: this may be another server.",
+                "and 7 more, not for relay.example: this may be another server, or its "
+                "certificate is to be made for that, too.",
             ),
             Case(
                 "a host with a name that drives a terminal",
                 made(self.ca, x509.SubjectAlternativeName([x509.DNSName("\x1b[2J")])),
                 f"The certificate of {PLACE} is for \\x1b[2J, not for relay.example: this may be "
-                "another server.",
+                "another server, or its certificate is to be made for that, too.",
             ),
             Case(
                 "an address",
                 issued(self.ca, "127.0.0.1"),
                 f"The certificate of {PLACE} is for 127.0.0.1, not for relay.example: this may be "
-                "another server.",
+                "another server, or its certificate is to be made for that, too.",
             ),
             Case(
                 "its wildcard is not for that",
                 issued(self.ca, "*.relay.example"),
                 f"The certificate of {PLACE} is for *.relay.example, not for relay.example: this "
-                "may be another server.",
+                "may be another server, or its certificate is to be made for that, too.",
             ),
             Case(
                 "only mail",

@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from chatrelay.certificate import pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
 from chatrelay.listening import describe, is_loopback, parse_port, prepare
@@ -119,7 +120,12 @@ class PortTests(ListeningTestCase):
         self.assertEqual(
             self.misuse("tls:1", certificate_directory=self.directory),
             "--port tls:1: there is no certificate at certificate.pem; python -m"
-            " chatrelay.certificate makes one",
+            f" chatrelay.certificate --directory {self.directory} makes one",
+        )
+        self.patch(pair, "default_directory", lambda _environment: self.directory)
+        self.assertIn(
+            "; python -m chatrelay.certificate makes one",
+            self.misuse("tls:1", certificate_directory=self.directory),
         )
 
     def test_a_certificate_that_can_not_be_used(self) -> None:

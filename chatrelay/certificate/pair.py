@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
+from chatrelay.certificate.files import default_directory
 from chatrelay.certificate.names import names_of, shown_names
 from chatrelay.errors import Misuse
 from chatrelay.printable import printable
+from chatrelay.store.database import StoreError
 
-ADVICE = "python -m chatrelay.certificate makes one"
 _MAX_SHOWN_NAMES = 6
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -86,8 +88,17 @@ def read_pair(certificate_file: Path, key_file: Path) -> Pair:
     return Pair(chain[0], chain[1:], key, is_key_open)
 
 
+def _advice(missing: Path) -> str:
+    try:
+        is_default = missing.parent == default_directory(os.environ)
+    except StoreError:  # without a home there is no default
+        is_default = False
+    where = "" if is_default else f" --directory {shlex.quote(str(missing.parent))}"
+    return f"python -m chatrelay.certificate{where} makes one"
+
+
 def _certificates(file: Path) -> Sequence[x509.Certificate]:
-    contents, _ = _read(file, f"no certificate at {file}; {ADVICE}")
+    contents, _ = _read(file, f"no certificate at {file}; {_advice(file)}")
     try:
         chain = x509.load_pem_x509_certificates(contents)
         # What the rest looks at is parsed only now.
@@ -103,7 +114,7 @@ def _certificates(file: Path) -> Sequence[x509.Certificate]:
 
 
 def _key(file: Path) -> tuple[Any, bool]:
-    contents, mode = _read(file, f"no key at {file}; {ADVICE}, with its certificate")
+    contents, mode = _read(file, f"no key at {file}; {_advice(file)}, with its certificate")
     try:
         key: Any = serialization.load_pem_private_key(contents, None)
     except TypeError:

@@ -65,7 +65,9 @@ _NOT_ASKED = (
     " read it: connect over TLS."
 )
 _NOT_SENT = "The secret is not sent: others could read it on this connection. Connect over TLS."
-_SAID_NOTHING = " It has said nothing: if this is a port with TLS, connect with TLS."
+_SAID_NOTHING = (
+    " It has said nothing: if this is a port with TLS, connect with TLS (--tls or --ca FILE)."
+)
 # What the relay says before it closes.
 _ENDING = (ShuttingDown, SlowConsumer, TimedOut)
 # What it says just before it closes to one who holds a name no longer; at other times these

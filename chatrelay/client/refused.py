@@ -37,12 +37,18 @@ def why_refused(refusal: Refusal, name: str, proof: Proof, *, was_connected: boo
             " has another secret. Start again to be asked for it."
         )
     elif isinstance(refusal, BadSecret) and proof is Proof.TYPED:
-        sentence = f"This secret does not open {shown}."
+        sentence = f"This secret does not open {shown}.{what_the_relay_says(refusal)}"
     elif isinstance(refusal, BadSecret) and proof is Proof.GIVEN:
-        sentence = (
-            f"The secret in {SECRET_VARIABLE} or --secret-file does not open {shown}. If nobody"
-            f" registered {shown}, give none."
+        sentence = f"The secret in {SECRET_VARIABLE} or --secret-file does not open {shown}." + (
+            what_the_relay_says(refusal) or f" If nobody registered {shown}, give none."
         )
     elif isinstance(refusal, NameOwned) and proof is Proof.NONE:
         sentence += f" Give its secret with --secret-file FILE, or in {SECRET_VARIABLE}."
     return f"{sentence} ({refusal.code})"
+
+
+def what_the_relay_says(refusal: Refusal) -> str:
+    """Why, with a space before it, if the relay has said more than that it was refused."""
+    if refusal.sentence == type(refusal).sentence:
+        return ""
+    return f" The relay says: {refusal.sentence}"

@@ -34,7 +34,7 @@ from chatrelay.client.options import (
 from chatrelay.client.prompt import Prompt, ask_once, nothing_echoed
 from chatrelay.client.protocol import Claim, OwnedInClear
 from chatrelay.client.reconnect import Reconnector, Trouble
-from chatrelay.client.refused import Proof, why_refused
+from chatrelay.client.refused import Proof, what_the_relay_says, why_refused
 from chatrelay.client.typed import completions
 from chatrelay.errors import BadSecret, ChatrelayError, Misuse, NameOwned, Refusal
 
@@ -147,7 +147,7 @@ class TerminalProgram:
             except BadSecret as bad:
                 refusal = bad
             if tries_left:
-                self._complain(f"This secret does not open {name}.")
+                self._complain(f"This secret does not open {name}.{what_the_relay_says(refusal)}")
         raise refusal
 
     def _make_reconnector(self) -> Reconnector[Client]:

@@ -164,7 +164,10 @@ class ServerTrust:
                 verify_certificate_hostname(certificate, host)
         except VerificationError:
             hosts = _hosts(certificate)
-            return f"{which} is for {hosts}, not for {host}: this may be another server."
+            return (
+                f"{which} is for {hosts}, not for {host}: this may be another server, or its"
+                " certificate is to be made for that, too."
+            )
         except CertificateError:
             return f"{which} names no host that can be checked: a subjectAltName has to be {host}."
         return None
