@@ -27,6 +27,7 @@ from chatrelay.store.files import LOCK_NAME, Lock
 from chatrelay.store.schema_files import SCHEMA_DIRECTORY, apply_schema, read_schema
 from tests.store_harness import (
     HASH,
+    NOBODY,
     NOW_S,
     name,
     open_database,
@@ -163,13 +164,25 @@ class MakingTests(DatabaseTestCase):
             self.assertTrue((directory / FILE_NAME).exists(), strange)
 
     def test_root_makes_it_for_the_directorys_owner(self) -> None:
-        if os.geteuid() != 0:
-            self.skipTest("only root can give a file to somebody else")
         self.directory.mkdir()
-        os.chown(self.directory, 65_534, 65_534)
+        if os.geteuid() == 0:
+            os.chown(self.directory, NOBODY, NOBODY)
+        there = self.directory.stat()
+        owner = (there.st_uid, there.st_gid)
+        given: list[tuple[int, int]] = []
+        fchown = os.fchown
+
+        def recorded(descriptor: int, uid: int, gid: int) -> None:
+            given.append((uid, gid))
+            fchown(descriptor, uid, gid)
+
+        # Who is not root gives them to himself: what is asked of the system is the same.
+        self.patch(os, "geteuid", lambda: 0)
+        self.patch(os, "fchown", recorded)
         open_database(self, self.directory)
+        self.assertEqual(set(given), {owner})
         for path in self.directory.iterdir():
-            self.assertEqual((path.stat().st_uid, path.stat().st_gid), (65_534, 65_534), path)
+            self.assertEqual((path.stat().st_uid, path.stat().st_gid), owner, path)
 
 
 class DefaultDirectoryTests(SynchronousTestCase):

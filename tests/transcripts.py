@@ -47,6 +47,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import StringIO
@@ -265,7 +266,7 @@ def free_port() -> str:
 # -- who takes part
 
 
-class Party:
+class Party(ABC):
     """Somebody in a session: a connection, or a program with its input and output."""
 
     def __init__(self, who: str) -> None:
@@ -273,21 +274,21 @@ class Party:
         self.ended = False
         self._buffer = b""
 
+    @abstractmethod
     def fileno(self) -> int:
         """What is read from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_input(self) -> None:
         """Send nothing more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Go, and leave nothing behind."""
-        raise NotImplementedError
 
     def read_line(self) -> str | None:
         """The next line, without its end; ``None`` for the end of everything."""

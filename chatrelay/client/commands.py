@@ -6,6 +6,7 @@ Pure but for the Deferreds: how a command is written and answered is `chatrelay.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
@@ -16,17 +17,17 @@ from chatrelay.client.identity import check_own_secret, check_secret
 from chatrelay.errors import ChatrelayError, Misuse
 
 
-class Commands:
+class Commands(ABC):
     """The commands of a `chatrelay.client.library.Client`."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The name this client has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, line: str) -> Deferred[list[Event]]:
         """Send any command."""
-        raise NotImplementedError
 
     def who(self, target: str = "") -> Deferred[list[str]]:
         """Fires with the names that are here, or with `target` alone if it is."""

@@ -344,7 +344,10 @@ class RelayTestCase(SynchronousTestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < count:
             if hard != resource.RLIM_INFINITY and hard < count:
-                self.skipTest(f"this test opens {count} files; this machine allows {hard}")
+                self.skipTest(
+                    f"this test opens {count} files and may open {hard}: raise the hard limit,"
+                    " with limits.conf of Debian's package libpam-modules"
+                )
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
             self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
 
