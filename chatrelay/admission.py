@@ -25,7 +25,7 @@ class Admission:
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
 
-    def connected(self, host: str, *, exempt: bool) -> bool:
+    def connected(self, network: str, *, exempt: bool) -> bool:
         """
         Count a connection from an address.
 
@@ -34,16 +34,16 @@ class Admission:
         """
         if exempt:
             return True
-        if self._connections[host] >= self._limits.max_per_address:
+        if self._connections[network] >= self._limits.max_per_address:
             return False
-        self._connections[host] += 1
+        self._connections[network] += 1
         return True
 
-    def disconnected(self, host: str) -> None:
+    def disconnected(self, network: str) -> None:
         """A connection that was counted is gone."""
-        self._connections[host] -= 1
-        if self._connections[host] <= 0:
-            del self._connections[host]
+        self._connections[network] -= 1
+        if self._connections[network] <= 0:
+            del self._connections[network]
 
     def add_unnamed(self, connection: Unnamed) -> None:
         """One more has no name yet; over the bound the oldest such gives way."""

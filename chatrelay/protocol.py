@@ -81,7 +81,7 @@ class RelayProtocol(LineReceiver):
         self._has_ended_writing = False
         self.is_waiting = False
         self._timeout: IDelayedCall | None = None
-        self._counted_host: str | None = None
+        self._counted_network: str | None = None
         self._outbox: Outbox | None = None
 
     def connectionMade(self) -> None:
@@ -146,8 +146,8 @@ class RelayProtocol(LineReceiver):
         self._cancel_timeout()
         admission = self.relay.admission
         admission.remove_unnamed(self)
-        if self._counted_host is not None:
-            admission.disconnected(self._counted_host)
+        if self._counted_network is not None:
+            admission.disconnected(self._counted_network)
         try:
             if self.session is not None:
                 if self.is_waiting and not self.session.gate.held:
@@ -281,9 +281,9 @@ class RelayProtocol(LineReceiver):
         except ValueError:
             session.close_unanswered()
             return False
-        if self._counted_host is not None:
-            self.relay.admission.disconnected(self._counted_host)
-            self._counted_host = None
+        if self._counted_network is not None:
+            self.relay.admission.disconnected(self._counted_network)
+            self._counted_network = None
         session.peer = peer
         return self._admit(peer, exempt=False)
 
@@ -293,7 +293,7 @@ class RelayProtocol(LineReceiver):
             self._turn_away(peer)
             return False
         if not exempt:
-            self._counted_host = network
+            self._counted_network = network
         return True
 
     def _turn_away(self, peer: Peer) -> None:

@@ -65,9 +65,9 @@ class AccountClaims:
         """
         Decide from now on.
 
-        :param call_later: calls in the reactor's next turn.
-
+        :param max_accounts: how many names may be registered.
         :param wall_clock: seconds since the epoch.
+        :param call_later: calls in the reactor's next turn.
         """
         self.portal = Portal(NameRealm(), [AccountChecker(store, prover, wall_clock)])
         self._store = store
