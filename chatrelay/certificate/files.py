@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chatrelay.store.database import default_directory as data_directory
+from chatrelay.store.files import sync
 
 CERTIFICATES = "tls"
 """Where they are in a relay's data directory."""
@@ -69,7 +70,7 @@ def replace(files: Mapping[Path, tuple[bytes, int]]) -> None:
             written[path] = _write_aside(path, contents, mode)
         for path in files:
             os.replace(written.pop(path), path)
-            _sync_directory(path.parent)
+            sync(path.parent)
     finally:
         for aside in written.values():
             with suppress(OSError):
@@ -89,11 +90,3 @@ def _write_aside(path: Path, contents: bytes, mode: int) -> Path:
         os.unlink(aside)
         raise
     return Path(aside)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
