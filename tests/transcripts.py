@@ -272,11 +272,6 @@ class Party(ABC):
     def __init__(self, who: str) -> None:
         self.who = who
         self.ended = False
-        self._buffer = b""
-
-    @abstractmethod
-    def fileno(self) -> int:
-        """What is read from."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:
@@ -287,28 +282,12 @@ class Party(ABC):
         """Send nothing more."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Go, and leave nothing behind."""
-
     def read_line(self) -> str | None:
         """The next line, without its end; ``None`` for the end of everything."""
-        deadline_s = time.monotonic() + DEADLINE_S
-        while b"\n" not in self._buffer and not self.ended:
-            ready, _, _ = select.select([self], [], [], max(0.0, deadline_s - time.monotonic()))
-            if not ready:
-                raise TranscriptError(
-                    f"{self.who} reads nothing more; unfinished: {self._buffer!r}"
-                )
-            try:
-                data = os.read(self.fileno(), 65536)
-            except ConnectionResetError:
-                data = b""
-            self.ended = not data
-            self._buffer += data
-        if not self._buffer:
-            return None
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+
+    @abstractmethod
+    def close(self) -> None:
+        """Go, and leave nothing behind."""
 
     def expect(self, expected: str) -> None:
         """Read what is expected, and nothing else."""
@@ -332,7 +311,38 @@ class Party(ABC):
             raise TranscriptError(f"{self.who} reads\n  {actual}\nand not the end")
 
 
-class Connected(Party):
+class Stream(Party):
+    """A party that is read from a file descriptor."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(who)
+        self._buffer = b""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """What is read from."""
+
+    def read_line(self) -> str | None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while b"\n" not in self._buffer and not self.ended:
+            ready, _, _ = select.select([self], [], [], max(0.0, deadline_s - time.monotonic()))
+            if not ready:
+                raise TranscriptError(
+                    f"{self.who} reads nothing more; unfinished: {self._buffer!r}"
+                )
+            try:
+                data = os.read(self.fileno(), 65536)
+            except ConnectionResetError:
+                data = b""
+            self.ended = not data
+            self._buffer += data
+        if not self._buffer:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+
+
+class Connected(Stream):
     """A TCP connection."""
 
     def __init__(self, who: str, port: str) -> None:
@@ -352,7 +362,7 @@ class Connected(Party):
         self._socket.close()
 
 
-class Program(Party):
+class Program(Stream):
     """A program that somebody started."""
 
     def __init__(self, who: str, workshop: Workshop, command: str) -> None:
@@ -420,6 +430,9 @@ class OnTerminal(Party):
         for line in data.decode().splitlines():
             self._run("send-keys", "-l", "--", line)
             self._run("send-keys", "Enter")
+
+    def end_input(self) -> None:
+        self._run("send-keys", "C-d")
 
     def read_line(self) -> str | None:
         eventually(f"{self.who} reads something", lambda: len(self._lines()) > self._seen)
