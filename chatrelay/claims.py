@@ -42,10 +42,12 @@ class Grant(NamedTuple):
 
     :ivar is_proven: whether the name is owned and its secret, or a token, was shown.
     :ivar revision: of the accounts that were looked at: what was revoked later is not in it.
+    :ivar account: the number of the name's account; 0 if it has none, and so no log.
     """
 
     is_proven: bool
     revision: int
+    account: int = 0
 
 
 FREE = Grant(is_proven=False, revision=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chatrelay.errors import Refusal
 from chatrelay.interfaces import Device, Recipient
 from chatrelay.names import Name
 from chatrelay.stamps import Stamp
@@ -55,6 +56,11 @@ class Devices:
         return next(iter(self._devices)).name
 
     @property
+    def account(self) -> int:
+        """The number of the name's account."""
+        return next(iter(self._devices)).account
+
+    @property
     def connected_s(self) -> float:
         """Since when one of them is here."""
         return min(device.connected_s for device in self._devices)
@@ -86,7 +92,13 @@ class Devices:
         for device in others:
             device.deliver_copy(sender, text, stamp, asker)
 
-    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """Hand a run to each."""
         for device in self._devices:
             device.deliver_run(sender, lines, count)
+        return 0
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """Say to each that what one sent is refused; that is never asked for."""
+        for device in self._devices:
+            device.refuse(refusal, ref)

@@ -140,12 +140,16 @@ class Backlog(Holder, ABC):
     :ivar unsent_bytes: what the client has not been sent.
     :ivar sent_bytes: what it has been sent, or what was dropped when it ended.
     :ivar is_over: whether it was over the high-water mark and not below the low one since.
+    :ivar dropped_bytes: what of that was dropped.
     :ivar slowness: for how long it was slow; ``None`` if never.
+    :ivar on_sent: called when some of it was sent.
     """
 
     __slots__ = (
         "credit_bytes",
+        "dropped_bytes",
         "is_over",
+        "on_sent",
         "sent_bytes",
         "slowness",
         "taken_at_last_tick_bytes",
@@ -156,6 +160,8 @@ class Backlog(Holder, ABC):
         super().__init__()
         self.unsent_bytes = 0
         self.sent_bytes = 0
+        self.dropped_bytes = 0
+        self.on_sent: Callable[[], None] | None = None
         self.is_over = False
         self.slowness: Slowness | None = None
         self.credit_bytes = 0.0
@@ -176,7 +182,11 @@ class Backlog(Holder, ABC):
 
     @abstractmethod
     def end_slow(self) -> None:
-        """End the connection, because it takes too little."""
+        """The client takes too little: end the connection, or let it fall behind."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """End the connection, because all together have too much."""
 
 
 class Flow:
@@ -216,6 +226,10 @@ class Flow:
         self._accounted_s.pop(backlog, None)
         self._below_mark(backlog)
 
+    def spilled(self, backlog: Backlog) -> None:
+        """A client gets what is new once it has room: it holds nobody more."""
+        self.ending(backlog)
+
     def closed(self, backlog: Backlog) -> None:
         """A client is gone, or has been sent everything."""
         self._backlogs.discard(backlog)
@@ -247,7 +261,7 @@ class Flow:
     def shed(self) -> None:
         """End the clients with the fullest backlogs until all together are under their cap."""
         while self.unsent_bytes > self._limits.max_unsent_bytes and self._backlogs:
-            max(self._backlogs, key=lambda backlog: backlog.unsent_bytes).end_slow()
+            max(self._backlogs, key=lambda backlog: backlog.unsent_bytes).cut()
 
     def tick(self) -> None:
         """Once a second: account for those over their mark."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from zope.interface import Attribute, Interface
 
 from chatrelay.console import Peer
+from chatrelay.errors import Refusal
 from chatrelay.flow import Readable
 from chatrelay.names import Name
 
@@ -36,6 +37,13 @@ class Recipient(Protocol):
     def includes(self, other: Recipient) -> bool:
         """Whether it is another one, or has it among its connections."""
 
+    @property
+    def account(self) -> int:
+        """The number of the account that owns its name, as `chatrelay.mailbox.shares` has it."""
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """Say that what it sent is refused; `ref` is what that carried."""
+
     def deliver(
         self,
         sender: Recipient,
@@ -50,6 +58,7 @@ class Recipient(Protocol):
         :param text: clean text, not empty, as long as a line at most.
         :param stamp: the message's, if somebody else gets the same one.
         :param asker: who is held if the recipient takes too little; the sender if not given.
+        :raises Refusal: it does not take it.
         """
 
 
@@ -60,12 +69,13 @@ class RunRecipient(Recipient, Protocol):
     def takes_runs(self) -> bool:
         """Whether it does so now."""
 
-    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """
         Hand over messages in their order, as `deliver` would one after the other.
 
         :param lines: ``%SENDER%TEXT`` each, LF after each.
         :param count: how many.
+        :returns: the id of the first one, or 0 if they were given none.
         """
 
 
@@ -115,6 +125,9 @@ class Device(RunRecipient, Connected, Protocol):
 
         :param target: whom it was sent to, as it was written.
         """
+
+    def message_acked(self, recipient: Name, ref: bytes, message_id: int) -> None:
+        """Somebody acked a message, that this one has sent if it knows its ref."""
 
     def give_up_unproven(self) -> None:
         """Leave, if the name was given without proof: its owner is here."""

@@ -49,6 +49,17 @@ class Limits:
     :ivar longest_name_wait_s: at most, for one name.
     :ivar wrong_secrets_forgotten_s: time without a wrong one after which they do not count.
     :ivar max_counted_guessers: addresses and names whose wrong secrets are counted.
+    :ivar max_mailbox_entries: messages in the log of one owned name, read ones too.
+    :ivar max_mailbox_bytes: their size.
+    :ivar max_store_bytes: size of everything that is kept, of all names.
+    :ivar free_share: part of a log that all senders without an account may fill unread.
+    :ivar owner_share: part that one sender with an account may.
+    :ivar history_s: for how long read and sent messages are kept; 0 for not at all.
+    :ivar unread_lifetime_s: for how long unread ones are.
+    :ivar max_unwritten_bytes: messages on their way to the store above which senders are held.
+    :ivar stalled_s: time without taking anything after which the only connection of an owned
+        name is cut off.
+    :ivar max_blocked: names that one name takes nothing from.
     :ivar turn_s: time for one client's lines off the quick path in one turn.
     :ivar max_console_lines_per_s: console lines of one kind; the rest is summed up.
     :ivar max_undelivered_lines_per_s: the same for the undeliverable messages of one connection.
@@ -85,6 +96,16 @@ class Limits:
     longest_name_wait_s: float = 60.0
     wrong_secrets_forgotten_s: float = 3600.0
     max_counted_guessers: int = 65_536
+    max_mailbox_entries: int = 10_000
+    max_mailbox_bytes: int = 64 * MIB
+    max_store_bytes: int = 10_240 * MIB
+    free_share: float = 0.10
+    owner_share: float = 0.25
+    history_s: float = 30 * 86_400.0
+    unread_lifetime_s: float = 30 * 86_400.0
+    max_unwritten_bytes: int = 16 * MIB
+    stalled_s: float = 60.0
+    max_blocked: int = 1000
     turn_s: float = 0.003
     max_console_lines_per_s: int = 50
     max_undelivered_lines_per_s: int = 10

@@ -8,13 +8,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatrelay.claims import Claim, Grant
-from chatrelay.errors import BadName, Insecure
+from chatrelay.claims import Claim, Decided, Grant
+from chatrelay.errors import BadName, Insecure, Refusal
+from chatrelay.mailbox.log import Loaded
+from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.names import Name, parse_name
 from chatrelay.pending import await_decision
 from chatrelay.wire import VERSION
 
 if TYPE_CHECKING:
+    from chatrelay.relay import Relay
     from chatrelay.session import Session
 
 _GREETING = b":%NAME%TEXT sends TEXT to NAME; /who tells who is here, /help lists the commands."
@@ -63,29 +66,85 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     if secret is not None:
         check_confidential(session)
     asked = Claim(name, secret, session.peer.host, lambda: not session.is_closed)
-    await_decision(
-        session, partial(relay.claims.decide, asked), partial(_give, session, name, ref), ref
-    )
+    await_decision(session, partial(_decide, relay, asked), partial(_give, session, name, ref), ref)
+
+
+def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:
+    """Decide on a claim, and have it known what is in the name's log."""
+
+    def with_log(granted: Grant | Refusal) -> None:
+        mailboxes = relay.mailboxes
+        if isinstance(granted, Refusal) or not granted.account or mailboxes is None:
+            decided(granted)
+            return
+        grant = granted
+
+        def loaded(refusal: Refusal | None) -> None:
+            decided(refusal or grant)
+
+        mailboxes.load([mailboxes.add(grant.account, claim.name)], loaded)
+
+    relay.claims.decide(claim, with_log)
 
 
 def _give(session: Session, name: Name, ref: bytes, grant: Grant) -> None:
     relay = session.relay
     previous = session.name if session.is_named else None
     relay.registry.claim(session, name, previous, is_proven=grant.is_proven)
+    _leave_other_log(session, grant.account)
     session.take_name(name, grant)
+    _welcome(session, ref)
+    if previous is None:
+        relay.console.arrived(name.shown, session.peer, relay.registry.client_count)
+    else:
+        relay.console.renamed(name.shown, previous.shown, session.peer)
+    have_log(session)
+
+
+def have_log(session: Session) -> None:
+    """If the name of a session is owned, write what waits in its log."""
+    mailboxes, account = session.relay.mailboxes, session.grant.account
+    if mailboxes is not None and account:
+        _attach(session, mailboxes.add(account, session.name))
+
+
+def have_new_log(session: Session) -> None:
+    """The name of a session has an owner from now on, and so a log, with nothing in it."""
+    mailboxes, account = session.relay.mailboxes, session.grant.account
+    if mailboxes is not None and account and session.mailbox is None:
+        mailbox = mailboxes.add(account, session.name)
+        if not mailbox.is_loaded:
+            mailbox.loaded(Loaded())
+        # What it had accepted before it owned the name is not forgotten by that.
+        mailbox.refs = session.accepted_refs()
+        _attach(session, mailbox)
+
+
+def _leave_other_log(session: Session, account: int) -> None:
+    mailbox = session.mailbox
+    if mailbox is not None and mailbox.account != account:
+        session.mailbox = None
+        mailbox.reading.leave(session)
+        mailbox.reading.gone(session)
+
+
+def _attach(session: Session, mailbox: Mailbox) -> None:
+    if session.mailbox is None:
+        session.mailbox = mailbox
+        mailbox.attach(session)
+
+
+def _welcome(session: Session, ref: bytes) -> None:
+    """Tell a session that it has its name."""
     session.answer(
         b" ".join(
             (
                 b"!welcome",
-                name.shown,
+                session.name.shown,
                 b"version=%d" % VERSION,
-                b"max-line=%d" % relay.limits.max_line_bytes,
+                b"max-line=%d" % session.relay.limits.max_line_bytes,
                 _GREETING,
             )
         ),
         ref,
     )
-    if previous is None:
-        relay.console.arrived(name.shown, session.peer, relay.registry.client_count)
-    else:
-        relay.console.renamed(name.shown, previous.shown, session.peer)

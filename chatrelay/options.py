@@ -19,6 +19,9 @@ from chatrelay.store.database import default_directory
 
 NO_DATA = "none"
 DEFAULT_BOTS = ("reverse",)
+DEFAULT_HISTORY_DAYS = 30
+_MAX_DAYS = 36_500
+_DAY_S = 86_400.0
 
 # Lines that one read brings must fit, and the default receiver of most libraries
 # gives up at 16 KiB; the relay adds up to 1 KiB.
@@ -39,6 +42,9 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("max-line", "max_line_bytes", _MIN_LINE_BYTES, _MAX_LINE_BYTES, "Bytes in a client's line."),
     ("max-devices", "max_devices", 2, 1000, "Connections of one registered name."),
     ("max-accounts", "max_accounts", 0, 100_000_000, "Registered names."),
+    ("max-mailbox", "max_mailbox_entries", 40, 10_000_000, "Messages kept for one name."),
+    ("max-mailbox-bytes", "max_mailbox_bytes", 1 << 20, 1 << 50, "Their size."),
+    ("max-store", "max_store_bytes", 1 << 20, 1 << 60, "Size of all that is kept, in bytes."),
     ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
@@ -100,6 +106,7 @@ class Options(usage.Options):
         self["ports"] = []
         self["interface"] = None
         self["data"] = ""
+        self["history"] = DEFAULT_HISTORY_DAYS
         self["reserved"] = []
         self["bots"] = []
 
@@ -118,6 +125,19 @@ class Options(usage.Options):
         XDG state directory]
         """
         self["data"] = written
+
+    def opt_history(self, written: str) -> None:
+        """For how many days what registered names have read and sent is kept; "none" keeps
+        only what they have not read. [default: 30]
+        """
+        if written == NO_DATA:
+            self["history"] = 0
+        elif written.isdecimal() and 1 <= int(written) <= _MAX_DAYS:
+            self["history"] = int(written)
+        else:
+            raise usage.UsageError(
+                f"--history {written!a}: it takes a number of days up to {_MAX_DAYS}, or none"
+            )
 
     def opt_reserve(self, written: str) -> None:
         """A name that no client may take; may be repeated."""
@@ -157,7 +177,10 @@ class Options(usage.Options):
             self["data"] = Path(self["data"] or default_directory(os.environ)).absolute()
         chosen: dict[str, Any] = {field: self[option] for option, field, *_ in _BOUNDS}
         high_water_bytes = chosen["high_water_bytes"]
-        self.limits = replace(Limits(), **chosen, low_water_bytes=high_water_bytes // 2)
+        history_s = self["history"] * _DAY_S
+        self.limits = replace(
+            Limits(), **chosen, low_water_bytes=high_water_bytes // 2, history_s=history_s
+        )
 
 
 def _name(option: str, written: str) -> Name:

@@ -30,7 +30,10 @@ class Client(Protocol):
     """Whose outbox it is."""
 
     def end_slow(self) -> None:
-        """End the connection, because it takes too little."""
+        """The client takes too little: end the connection, or let it fall behind."""
+
+    def cut(self) -> None:
+        """End the connection, because all together have too much."""
 
 
 @implementer(IPullProducer, IPushProducer)
@@ -177,8 +180,12 @@ class Outbox(Backlog):
         return self.unsent_bytes
 
     def end_slow(self) -> None:
-        """End the connection, because it takes too little."""
+        """The client takes too little: end the connection, or let it fall behind."""
         self._client.end_slow()
+
+    def cut(self) -> None:
+        """End the connection, because all together have too much."""
+        self._client.cut()
 
     def _hand_over(self, transport: Any) -> None:  # noqa: ANN401
         # The transport is empty.  What its socket takes at once needs no event to wait
@@ -207,6 +214,8 @@ class Outbox(Backlog):
     def _has_sent(self) -> None:
         if self.is_over:
             self._flow.drained(self)
+        if self.on_sent is not None:
+            self.on_sent()
         if self._then is not None and not self.unsent_bytes and self._transport is not None:
             transport, self._transport = self._transport, None
             transport.unregisterProducer()
@@ -244,6 +253,7 @@ class Outbox(Backlog):
         self._flow.unsent_bytes -= size
 
     def _forget(self) -> None:
+        self.dropped_bytes += self.unsent_bytes
         self._count_sent(self.unsent_bytes)
         self._handed_bytes = 0
         self._waiting = []

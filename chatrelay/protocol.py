@@ -211,6 +211,11 @@ class RelayProtocol(LineReceiver):
         if self.session is not None:
             self.session.end_slow()
 
+    def cut(self) -> None:
+        """All together have too much, and this one has most of it."""
+        if self.session is not None:
+            self.session.cut()
+
     def hurry(self) -> None:
         """The relay stops: a connection that closes already does not wait for its peer."""
         if self._has_ended_writing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from chatrelay.flow import Backlog, Gate
 from chatrelay.interfaces import Recipient
+from chatrelay.mailbox.entries import Run
 from chatrelay.names import Name
 from chatrelay.relay import Relay
 from chatrelay.stamps import Stamp
@@ -77,7 +78,7 @@ class Receiver:
         """For how long nothing came from it, in seconds."""
         return self.relay.seconds() - self.heard_s
 
-    def includes(self, other: Recipient) -> bool:
+    def includes(self, other: object) -> bool:
         """Whether another recipient is this one."""
         return other is self
 
@@ -109,7 +110,7 @@ class Receiver:
         """Make the stamp of one message."""
         return Stamp(self.relay)
 
-    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> None:
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """Write what one sender wrote to it in one run; not for a client with stamps."""
         outbox = self.outbox
         outbox.write(lines if self.eol == b"\n" else lines.replace(b"\n", self.eol))
@@ -121,6 +122,34 @@ class Receiver:
             for line in lines.splitlines():
                 text = line[len(sender.name.shown) + 2 :]
                 self.relay.console.relayed(sender.name.shown, self.name.shown, text)
+        return 0
+
+    def deliver_kept(self, run: Run, *, is_again: bool) -> None:
+        """
+        Write messages out of the log of its name.
+
+        :param is_again: whether they may have been sent before to who had to ack them.
+        """
+        self.messages_out += run.length
+        prefix = b"%" + run.party + b"%"
+        if self.takes_runs and not is_again:
+            texts = run.texts.replace(b"\n", self.eol + prefix)
+            self.outbox.write(prefix + texts + self.eol)
+            return
+        time = self.relay.timestamp(run.time_ms)
+        lines = []
+        for message_id, _, text in run.entries():
+            tags = self._stamps(self.relay.ids.write(message_id), time)
+            if is_again:
+                tags.append(b"again")
+            lines.append(_tagged(tags, prefix + text))
+        self.outbox.write(self.eol.join([*lines, b""]))
+
+    def deliver_receipts(self, run: Run) -> None:
+        """Tell what was acked of what its name has sent, if it wants to know."""
+        if b"receipts" in self.caps:
+            for _, ref, message_id in run.entries():
+                self.answer(b"!acked " + run.party + b" id=" + message_id, ref)
 
     def presence_changed(self, written: bytes, online: bool) -> None:
         """Tell of a watched name that came or went."""
@@ -138,6 +167,36 @@ class Receiver:
             line = b"@ref=" + ref + b" " + line
         self.outbox.write(line + self.eol)
 
+    def answer_sent(self, target: bytes, ref: bytes) -> None:
+        """What it sent was written to an open connection."""
+        self.answer(b"!sent " + target, ref)
+
+    def answer_stored(self, target: bytes, message_id: int, ref: bytes) -> None:
+        """What it sent is in the log of its recipient."""
+        self.answer(b"!stored " + target + b" id=" + self.relay.ids.write(message_id), ref)
+
+    def answer_acked(self, message_id: int, ref: bytes) -> None:
+        """What it said that it has read will not come again."""
+        self.answer(b"!acked " + self.relay.ids.write(message_id), ref)
+
+    def tell_acked(self, target: bytes, message_id: int, ref: bytes) -> None:
+        """Tell that a message was acked, if it wants to know."""
+        if b"receipts" in self.caps:
+            self.answer(b"!acked " + target + b" id=" + self.relay.ids.write(message_id), ref)
+
+    def answer_lines(self, lines: list[bytes], ref: bytes) -> None:
+        """
+        Write an answer of several lines at once: nothing else comes between them.
+
+        :param ref: as for `answer`; the stamps of messages stand behind it.
+        """
+        if ref:
+            tag = b"@ref=" + ref
+            lines = [
+                tag + (b";" + line[1:] if line.startswith(b"@") else b" " + line) for line in lines
+            ]
+        self.outbox.write(self.eol.join([*lines, b""]))
+
     @property
     def takes_runs(self) -> bool:
         """Whether it is written messages as they are, without anything of their own."""
@@ -151,17 +210,27 @@ class Receiver:
     def _write_message(self, sender: Recipient, tag: bytes, text: bytes, stamp: Stamp) -> None:
         line = b"%" + sender.name.shown + b"%" + text + self.eol
         if tag or not self.takes_runs:
-            tags = []
-            if b"id" in self.caps:
-                tags.append(b"id=" + stamp.id)
-            if b"time" in self.caps:
-                tags.append(b"time=" + stamp.time)
+            tags = self._stamps(
+                stamp.id if b"id" in self.caps else b"", stamp.time if b"time" in self.caps else b""
+            )
             if tag:
                 tags.append(tag)
-            line = b"@" + b";".join(tags) + b" " + line
+            line = _tagged(tags, line)
         self.outbox.write(line)
+
+    def _stamps(self, message_id: bytes, time: bytes) -> list[bytes]:
+        tags = []
+        if b"id" in self.caps:
+            tags.append(b"id=" + message_id)
+        if b"time" in self.caps:
+            tags.append(b"time=" + time)
+        return tags
 
     def _hold_if_over(self, sender: Recipient | None) -> None:
         if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
             gate = sender.gate if isinstance(sender, Receiver) else None
             self.relay.flow.over_mark(self.outbox, gate)
+
+
+def _tagged(tags: list[bytes], line: bytes) -> bytes:
+    return b"@" + b";".join(tags) + b" " + line

@@ -8,7 +8,7 @@ path.  An owned name may have several holders; they are found as one recipient.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from chatrelay.devices import Devices
@@ -20,6 +20,14 @@ from chatrelay.names import SERVER_NAME, Name
 # letters has 2**n.
 _MAX_OTHER_WRITINGS = 3
 _TOO_MANY_DEVICES = "This name has as many connections as it may; close one."
+
+
+class LoggedRecipient(RunRecipient, Protocol):
+    """A name with a log."""
+
+    @property
+    def needs_runs(self) -> bool:
+        """Whether it has to see the runs that go to its connections."""
 
 
 class Watcher(Protocol):
@@ -60,6 +68,8 @@ class Registry:
         self._watchers: dict[bytes, dict[Watcher, bytes]] = {}
         self._watched: dict[Watcher, set[bytes]] = {}
         self._client_count = 0
+        # Who sees the runs that go to an owned name.
+        self.mailbox_of: Callable[[bytes], LoggedRecipient | None] = lambda _key: None
 
     @property
     def client_count(self) -> int:
@@ -169,12 +179,18 @@ class Registry:
 
     def renew_routes(self, key: bytes) -> None:
         """Let the quick path find who holds a name, or not, by what they take now."""
-        holder = self._holders[key]
+        holder = self._holders.get(key)
+        if holder is None:
+            return
         if isinstance(holder, Devices):
             holder.renew()
         self._drop_routes(key, holder.name.shown)
-        if holder.takes_runs:
-            self.routes[holder.name.shown] = holder
+        mailbox = self.mailbox_of(key)
+        if mailbox is None:
+            if holder.takes_runs:
+                self.routes[holder.name.shown] = holder
+        elif mailbox.takes_runs:
+            self.routes[holder.name.shown] = mailbox if mailbox.needs_runs else holder
 
     def note_writing(self, written: bytes, name: Name) -> None:
         """Let the quick path find whom it finds already under another writing of the name."""

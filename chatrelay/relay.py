@@ -6,7 +6,6 @@ Everything here is given time as an argument or as a clock, and knows no reactor
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -18,9 +17,11 @@ from chatrelay.admission import Admission
 from chatrelay.claims import Claims, FreeNames
 from chatrelay.console import Console
 from chatrelay.flow import Flow
-from chatrelay.interfaces import Connected
+from chatrelay.ids import Ids
+from chatrelay.interfaces import Connected, Recipient
 from chatrelay.limits import Limits
-from chatrelay.names import Name
+from chatrelay.mailbox.seams import Mailboxes
+from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
 
 _log = Logger(namespace="chatrelay")
@@ -35,6 +36,8 @@ class Relay:
     :ivar flow: back-pressure and the memory of all outboxes.
     :ivar console: what the operator reads.
     :ivar claims: who decides on names.
+    :ivar ids: the ids of messages.
+    :ivar mailboxes: the logs of owned names; ``None`` where nothing is kept.
     :ivar admission: the counts of connections.
     :ivar allows_insecure_secrets: whether secrets are taken on any connection.
     :ivar sessions: everybody who is connected, with a name or without.
@@ -73,22 +76,37 @@ class Relay:
         self.admission = Admission(self.limits)
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}
-        # Ids must never be used again, over restarts too: a random word for each run
-        # of the relay, and a count within it.
-        self._run_id = secrets.token_hex(6).encode("ascii")
-        self._last_id = 0
+        self.ids = Ids()
+        self.mailboxes: Mailboxes | None = None
         self._ticked_s = seconds()
 
-    def next_id(self) -> bytes:
-        """Make an id for one message; never the same again."""
-        self._last_id += 1
-        return self._run_id + b"-%x" % self._last_id
+    def keep(self, mailboxes: Mailboxes, ids: Ids) -> None:
+        """From now on there are logs of owned names."""
+        self.mailboxes, self.ids = mailboxes, ids
+        self.registry.mailbox_of = mailboxes.find
 
-    def timestamp(self, seconds_since_epoch: float | None = None) -> bytes:
-        """Write a time, now if not given, as protocol and people read it: UTC, milliseconds."""
-        if seconds_since_epoch is None:
-            seconds_since_epoch = self.wall_clock()
-        moment = datetime.fromtimestamp(seconds_since_epoch, UTC)
+    def find(self, key: bytes) -> Recipient | None:
+        """Who takes what is sent to the name with this key."""
+        mailbox = self.mailboxes.find(key) if self.mailboxes is not None else None
+        return mailbox or self.registry.find(key)
+
+    def renew_route(self, key: bytes) -> None:
+        """Let the quick path find a name, or not, as it is now."""
+        self.registry.renew_routes(key)
+
+    def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
+        """Tell a sender whose name nobody owns that a message was acked."""
+        for device in self.registry.devices(parse_name(sender).key):
+            device.message_acked(recipient, ref, message_id)
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.wall_clock() * 1000)
+
+    @staticmethod
+    def timestamp(milliseconds_since_epoch: int) -> bytes:
+        """Write a time as protocol and people read it: UTC, milliseconds."""
+        moment = datetime.fromtimestamp(milliseconds_since_epoch / 1000, UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode("ascii")
 
     def tick(self) -> None:
@@ -98,13 +116,20 @@ class Relay:
         self.flow.tick()
         for session in list(self.pinging):
             self.guard(session, partial(session.tick, elapsed_s))
-        self.claims.tick(self.revoke)
+        self.claims.tick(self._account_changed)
+        if self.mailboxes is not None:
+            self.mailboxes.tick()
         self.console.tick()
 
     def revoke(self, key: bytes, revision: int) -> None:
         """Close the connections that were granted a name before its account changed."""
         for device in self.registry.devices(key):
             self.guard(device, partial(device.revoke, revision))
+
+    def _account_changed(self, key: bytes, revision: int) -> None:
+        self.revoke(key, revision)
+        if self.mailboxes is not None:
+            self.mailboxes.refresh(key)
 
     def shut_down(self) -> None:
         """Tell every client that the relay stops, and let each go once it has read that."""

@@ -1,17 +1,25 @@
 """
-A message off the quick path: to several names, with a ref, or to somebody who is not here.
+A message off the quick path: to several names, with a ref, to somebody who is not here, or to
+one whose log it goes into.
 
-Each target gets exactly one of a delivery, a repeated answer or a refusal
+Each target gets exactly one of a delivery, a place in the log, a repeated answer or a refusal
 (docs/protocol.rst, *Messages* and *Refs*).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
+from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, RefReused, Refusal, UnknownName, UnknownRoom
+from chatrelay.mailbox.mailbox import Mailbox
+from chatrelay.mailbox.waiting import Pending
 from chatrelay.names import Name, parse_name
+from chatrelay.pending import await_decision
+from chatrelay.refs import Accepted, digest
+from chatrelay.stamps import Stamp
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -23,7 +31,8 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
 
     :param session: the sender.
     :param line: the line, which begins with ``%``, its tags taken off and its text checked.
-    :param ref: what its answers carry; without one only refusals are answered.
+    :param ref: what its answers carry; without one only refusals, and what is stored, are
+        answered.
     :raises Refusal: the whole line is refused.
     """
     message = wire.parse_message(line, session.relay.limits.max_targets)
@@ -33,46 +42,135 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
         raise _undelivered(session, first_target, message.text, NotAllowed())
     if wire.is_room(first_target):
         raise _undelivered(session, first_target, message.text, UnknownRoom(first_target))
-    seen = set()
+    names: dict[bytes, tuple[bytes, Name]] = {}
     for target in message.targets:
         name = parse_name(target)
-        if name.key not in seen:
-            seen.add(name.key)
-            try:
-                _send_to(session, target, name, message.text, ref)
-            except Refusal as refusal:
-                session.refuse(refusal, ref)
+        names.setdefault(name.key, (target, name))
+    targets = list(names.values())
+    if not _load_logs(session, targets, message.text, ref):
+        _send_to_all(session, message.text, ref, targets)
+
+
+def _load_logs(
+    session: Session, targets: list[tuple[bytes, Name]], text: bytes, ref: bytes
+) -> bool:
+    """Hold the session until it is known what is in the logs; false if it is."""
+    mailboxes = session.relay.mailboxes
+    if mailboxes is None:
+        return False
+    found = [mailboxes.find(name.key) for _, name in targets]
+    unknown = [mailbox for mailbox in found if mailbox is not None and not mailbox.is_loaded]
+    if not unknown:
+        return False
+
+    def load(decided: Decided[None]) -> None:
+        mailboxes.load(unknown, decided)
+
+    def loaded(_: None) -> None:
+        _send_to_all(session, text, ref, targets)
+
+    await_decision(session, load, loaded, ref)
+    return True
+
+
+def _send_to_all(
+    session: Session, text: bytes, ref: bytes, targets: list[tuple[bytes, Name]]
+) -> None:
+    for target, name in targets:
+        try:
+            _send_to(session, target, name, text, ref)
+        except Refusal as refusal:
+            session.refuse(refusal, ref)
 
 
 def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: bytes) -> None:
-    if not ref:
-        _deliver(session, target, name, text)
+    if ref and _is_answered_again(session, target, name, text, ref):
         return
+    pending = _deliver(session, target, name, text, ref)
+    if pending is not None:
+        pending.ask(session, target, ref)
+    elif ref:
+        session.answer_sent(target, ref)
+    if ref:
+        refs, now_s = session.accepted_refs(), session.relay.seconds()
+        accepted = Accepted(now_s, digest(text))
+        refs.accept(ref, name.key, accepted)
+        if pending is not None:
+            pending.remember(refs, accepted, ref, name.key)
+
+
+def _is_answered_again(
+    session: Session, target: bytes, name: Name, text: bytes, ref: bytes
+) -> bool:
     now_s = session.relay.seconds()
-    accepted = session.accepted_refs()
-    known = accepted.has_text(ref, name.key, text, now_s)
-    if known is False:
-        raise RefReused(target)
-    if known is None:
-        _deliver(session, target, name, text)
-        accepted.accept(ref, name.key, text, now_s)
-    session.answer(b"!sent " + target, ref)
+    try:
+        accepted = session.accepted_refs().find_same(ref, name.key, text, now_s)
+    except RefReused:
+        raise RefReused(target) from None
+    if accepted is None:
+        return False
+    if isinstance(accepted.pending, Pending):
+        accepted.pending.ask(session, target, ref)
+    elif accepted.id:
+        session.answer_stored(target, accepted.id, ref)
+        if accepted.is_acked:
+            session.tell_acked(target, accepted.id, ref)
+    else:
+        session.answer_sent(target, ref)
+    return True
 
 
-def _deliver(session: Session, target: bytes, name: Name, text: bytes) -> None:
-    registry = session.relay.registry
-    recipient = registry.find(name.key)
+def _deliver(
+    session: Session, target: bytes, name: Name, text: bytes, ref: bytes
+) -> Pending | None:
+    relay = session.relay
+    recipient = relay.find(name.key)
     if recipient is None:
         raise _undelivered(session, target, text, UnknownName(target))
-    stamp = None
+    stamp = Stamp(relay)
+    echo = None
     if session.is_echoed and not recipient.includes(session):
+        echo = partial(_echo, session, target, text, stamp)
+    pending = None
+    if isinstance(recipient, Mailbox):
+        pending = _take(session, recipient, target, text, ref, stamp, echo)
+    else:
         # First, so that what a bot answers at once does not come before the question.
-        stamp = session.new_stamp()
-        for device in registry.devices(session.name.key):
-            if device is not session and device.wants_echo:
-                device.echo(session, target, text, stamp)
-    recipient.deliver(session, text, stamp)
-    registry.note_writing(target, name)
+        if echo is not None:
+            echo()
+        recipient.deliver(session, text, stamp)
+    if pending is None:
+        relay.registry.note_writing(target, name)
+    if session.mailbox is not None:
+        session.mailbox.note_sent(stamp, target, text, ref if pending is not None else b"")
+    return pending
+
+
+def _take(
+    session: Session,
+    mailbox: Mailbox,
+    target: bytes,
+    text: bytes,
+    ref: bytes,
+    stamp: Stamp,
+    echo: partial[None] | None,
+) -> Pending | None:
+    try:
+        pending = mailbox.take(session, target, text, ref, stamp)
+    except Refusal as refusal:
+        raise _undelivered(session, target, text, refusal) from None
+    if pending is not None:
+        if echo is not None:
+            pending.when_stored(echo)
+    elif echo is not None:
+        echo()
+    return pending
+
+
+def _echo(session: Session, target: bytes, text: bytes, stamp: Stamp) -> None:
+    for device in session.relay.registry.devices(session.name.key):
+        if device is not session and device.wants_echo:
+            device.echo(session, target, text, stamp)
 
 
 def _undelivered(session: Session, target: bytes, text: bytes, refusal: Refusal) -> Refusal:

@@ -81,9 +81,7 @@ class RelayService(Service):
         self._accounts = accounts
         relay = factory.relay
         self._bots = [
-            BotParticipant(
-                bot, relay.registry.find, relay.wall_clock, _bot_console(relay), relay.limits
-            )
+            BotParticipant(bot, relay.find, relay.wall_clock, _bot_console(relay), relay.limits)
             for bot in bots
         ]
         for participant in self._bots:

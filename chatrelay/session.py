@@ -32,10 +32,9 @@ from chatrelay.flow import Backlog, Gate
 from chatrelay.interfaces import Connection
 from chatrelay.lines import Block, Overlong
 from chatrelay.liveness import Due, Silence
+from chatrelay.log_holder import LogHolder
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
-from chatrelay.receiver import Receiver
-from chatrelay.refs import AcceptedRefs
 from chatrelay.relay import Relay
 from chatrelay.sending import send
 
@@ -54,7 +53,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Session(Receiver):
+class Session(LogHolder):
     """
     One client.
 
@@ -63,17 +62,17 @@ class Session(Receiver):
     :ivar state: where it is.
     :ivar is_confidential: whether nobody can read what travels on its connection.
     :ivar grant: what its name was granted on.
-    :ivar is_claiming: whether a claim or a registration of its is being decided.
+    :ivar is_claiming: whether a claim, a registration or the like is being decided.
     :ivar messages_in: messages that came from it and were delivered or refused.
     :ivar bytes_in: everything that came from it.
     """
 
     __slots__ = (
         "_answering",
-        "_refs",
         "_refused_first_lines",
         "_silence",
         "_turn_ends_s",
+        "_waits_to_end",
         "bytes_in",
         "connection",
         "grant",
@@ -103,8 +102,8 @@ class Session(Receiver):
         self.is_confidential = is_confidential
         self.grant = FREE
         self.is_claiming = False
+        self._waits_to_end = False
         self._refused_first_lines = 0
-        self._refs: AcceptedRefs | None = None
         self._answering: tuple[Iterator[bytes], bytes] | None = None
         self._turn_ends_s = 0.0
         self._silence: Silence | None = None
@@ -130,9 +129,14 @@ class Session(Receiver):
         if self._name is None or self.is_echoed or self.state is State.CLOSED:
             return 0
         served = 0
+        log = self.mailbox
+        if log is not None and not log.keeps_history:
+            log = None
         prefix = b"%" + self._name.shown + b"%"
         for recipient, lines, count in block.cut(prefix, self.relay.registry.routes):
-            recipient.deliver_run(self, lines, count)
+            first_id = recipient.deliver_run(self, lines, count)
+            if log is not None:
+                log.note_sent_run(recipient.name.shown, lines, count, first_id)
             served += count
         self.messages_in += served
         return served
@@ -195,13 +199,24 @@ class Session(Receiver):
 
     def end_of_input(self) -> None:
         """The client will send nothing more: its name is free, its answers are still written."""
-        if self.state is not State.CLOSED:
+        if self.state is State.CLOSED:
+            return
+        # What has waited for the name is what it came for.
+        self._waits_to_end = self.mailbox is not None and self.mailbox.reading.is_behind(self)
+        if not self._waits_to_end:
             self._leave("end of input")
             self.connection.close(self.relay.limits.end_of_input_grace_s)
+
+    def caught_up(self) -> None:
+        """Everything that waited for the name is written to it."""
+        if self._waits_to_end:
+            self.end_of_input()
 
     def connection_lost(self, why: str) -> None:
         """The connection is gone."""
         self._leave(why)
+        if self.mailbox is not None:
+            self.mailbox.reading.gone(self)
         self.relay.sessions.pop(self, None)
 
     # What the modules that serve its lines ask for.
@@ -228,12 +243,6 @@ class Session(Receiver):
             if self._refused_first_lines >= self.relay.limits.max_refused_first_lines:
                 self.close("none of its first lines was a name", lingers=False)
 
-    def accepted_refs(self) -> AcceptedRefs:
-        """What it had accepted under which ref."""
-        if self._refs is None:
-            self._refs = AcceptedRefs(self.relay.limits)
-        return self._refs
-
     def take_name(self, name: Name, grant: Grant) -> None:
         """Have a name that the registry has given, in place of the one before."""
         is_first, self._name, self.grant = self._name is None, name, grant
@@ -254,6 +263,8 @@ class Session(Receiver):
             self.relay.pinging.pop(self, None)
         if self.state is State.NAMED:
             self.relay.registry.renew_routes(self.name.key)
+            if self.mailbox is not None:
+                self.mailbox.reading.caps_changed()
 
     def close(self, why: str, refusal: Refusal | None = None, *, lingers: bool = True) -> None:
         """
@@ -301,7 +312,14 @@ class Session(Receiver):
         self.connection.abort()
 
     def end_slow(self) -> None:
-        """The client takes too little for too long; nothing more can be written to it."""
+        """The client takes too little for too long."""
+        if self.mailbox is not None and self.mailbox.reading.spill(self):
+            self.relay.flow.spilled(self.outbox)
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """The client does not read; nothing more can be written to it."""
         self._leave("slow-consumer: it did not read what it was sent")
         self.connection.abort()
 
@@ -322,7 +340,7 @@ class Session(Receiver):
         is_held = self.gate.held or self.connection.is_waiting
         due = self._silence.tick(self.heard_s, elapsed_s, limits, held=is_held)
         if due is Due.PING:
-            self.answer(b"!ping " + self.relay.next_id(), b"")
+            self.answer(b"!ping " + self.relay.ids.write(self.relay.ids.take()), b"")
         elif due is Due.CLOSE:
             self.close("no answer to a ping", TimedOut())
 
@@ -373,6 +391,8 @@ class Session(Receiver):
         relay.admission.remove_unnamed(self)
         self.gate.forget()
         if self._name is not None:
+            if self.mailbox is not None:
+                self.mailbox.reading.leave(self)
             relay.registry.release(self, self._name)
             stayed_s = relay.wall_clock() - self.connected_s
             relay.console.departed(self._name.shown, self.peer, stayed_s, why)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chatrelay.ids import Ids
+
 
 class Clock(Protocol):
     """Who makes ids, and knows the time."""
 
-    def next_id(self) -> bytes:
-        """Make an id; never the same again."""
+    @property
+    def ids(self) -> Ids:
+        """The ids."""
 
-    def timestamp(self) -> bytes:
-        """Write the time as the protocol does."""
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+
+    def timestamp(self, milliseconds_since_epoch: int) -> bytes:
+        """Write a time as the protocol does."""
 
 
 class Stamp:
@@ -22,23 +28,33 @@ class Stamp:
     Each is made when it is first asked for: most recipients want neither.
     """
 
-    __slots__ = ("_clock", "_id", "_time")
+    __slots__ = ("_clock", "_number", "_time_ms")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._id: bytes | None = None
-        self._time: bytes | None = None
+        self._number = 0
+        self._time_ms = 0
+
+    @property
+    def number(self) -> int:
+        """The number that the message's id is."""
+        if not self._number:
+            self._number = self._clock.ids.take()
+        return self._number
+
+    @property
+    def time_ms(self) -> int:
+        """When it was passed on, in milliseconds since the epoch."""
+        if not self._time_ms:
+            self._time_ms = self._clock.now_ms()
+        return self._time_ms
 
     @property
     def id(self) -> bytes:
-        """The message's id."""
-        if self._id is None:
-            self._id = self._clock.next_id()
-        return self._id
+        """The message's id, as it is written."""
+        return self._clock.ids.write(self.number)
 
     @property
     def time(self) -> bytes:
-        """When it was passed on."""
-        if self._time is None:
-            self._time = self._clock.timestamp()
-        return self._time
+        """When it was passed on, as it is written."""
+        return self._clock.timestamp(self.time_ms)

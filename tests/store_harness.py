@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.names import Name, parse_name
 from chatrelay.store import database
+from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import Database
 from chatrelay.store.schema_files import SCHEMA_DIRECTORY, read_schema
 from chatrelay.store.thread import StoreThread
@@ -140,7 +141,7 @@ def open_store(
         directory or temporary_directory(test),
         threadpool=threadpool or ImmediateThreadpool(),
     )
-    store.open()
+    store.open(Accounts.last_revocation)
 
     def close() -> None:
         closed = store.close()

@@ -143,8 +143,14 @@ class AccountClaims:
                 raise BadSecret(claim.name.shown)
             return grant
 
+        def with_account(grant: Grant) -> Grant:
+            # Whoever checks, the log is that of the name's account.
+            if grant.is_proven and found.account is not None:
+                return grant._replace(account=found.account.number)
+            return grant
+
         login = self.portal.login(NameClaim(claim, found), None, IGrant)
-        return login.addCallback(_granted).addCallback(unless_revoked)
+        return login.addCallback(_granted).addCallback(with_account).addCallback(unless_revoked)
 
     def _granted_free(self, revision: int) -> Grant:
         # One object for thousands of clients.
@@ -236,10 +242,10 @@ class AccountClaims:
             job = partial(_change, found.account, secret_hash, network, self._wall_clock())
         if not registration.is_wanted():
             raise Busy
-        revision = await self._store.write(job)
-        if isinstance(revision, Refusal):
-            raise revision
-        return Grant(is_proven=True, revision=revision)
+        grant = await self._store.write(job)
+        if isinstance(grant, Refusal):
+            raise grant
+        return grant
 
     async def _change(self, registration: Registration, account: Account, found: Found) -> str:
         name, old_secret = registration.name, registration.old_secret
@@ -287,7 +293,7 @@ def _add(
     now_s: float,
     max_accounts: int,
     accounts: Accounts,
-) -> int | Refusal:
+) -> Grant | Refusal:
     if grant.is_proven and accounts.is_revoked(name.key, grant.revision):
         # Its account was removed, which is not for its owner to undo.
         return BadSecret(name.shown)
@@ -297,14 +303,14 @@ def _add(
     if not accounts.add(name, secret_hash, now_s):
         return NameOwned(name.shown)
     account = accounts.find(name.key)
-    if account is not None:
-        accounts.note_success(account.number, network, now_s)
-    return accounts.last_revocation()
+    assert account is not None, "it was added"  # noqa: S101
+    accounts.note_success(account.number, network, now_s)
+    return Grant(is_proven=True, revision=accounts.last_revocation(), account=account.number)
 
 
 def _change(
     account: Account, secret_hash: str, network: str, now_s: float, accounts: Accounts
-) -> int | Refusal:
+) -> Grant | Refusal:
     now = accounts.find(account.key)
     is_same = now is not None and (now.number, now.secret_hash, now.is_disabled) == (
         account.number,
@@ -315,7 +321,7 @@ def _change(
         return BadSecret(account.shown)
     accounts.set_secret(account.number, secret_hash, now_s)
     accounts.note_success(account.number, network, now_s)
-    return accounts.last_revocation()
+    return Grant(is_proven=True, revision=accounts.last_revocation(), account=account.number)
 
 
 def _add_token(

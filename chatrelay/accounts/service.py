@@ -21,7 +21,10 @@ from twisted.python.threadpool import ThreadPool
 from chatrelay.accounts.authentication import Prover
 from chatrelay.accounts.claims import AccountClaims
 from chatrelay.accounts.hashing import HashQueue
+from chatrelay.ids import Ids
+from chatrelay.mailbox.mailboxes import Mailboxes
 from chatrelay.relay import Relay
+from chatrelay.store.accounts import Accounts
 from chatrelay.store.thread import StoreThread
 
 _log = Logger(namespace="chatrelay")
@@ -73,17 +76,21 @@ class AccountService(Service):
 
         :raises StoreError: it can not be opened; with one sentence for the operator.
         """
-        self.store.open()
+        owned, first_id = self.store.open(
+            partial(_begin, int(self._relay.wall_clock() * 1_000_000))
+        )
         self._threads.start()
         _log.info("registered names are kept in {directory}", directory=self._directory)
         relay = self._relay
+        call_later = partial(self._reactor.callLater, 0)
+        relay.keep(Mailboxes(relay, self.store, owned, call_later=call_later), Ids(first_id))
         hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
         relay.claims = AccountClaims(
             self.store,
             Prover(hashes, relay.limits, relay.seconds, relay.console),
             max_accounts=relay.limits.max_accounts,
             wall_clock=relay.wall_clock,
-            call_later=partial(self._reactor.callLater, 0),
+            call_later=call_later,
         )
         super().startService()
 
@@ -104,6 +111,11 @@ class AccountService(Service):
             done(result.value if isinstance(result, Failure) else result)
 
         deferToThreadPool(self._reactor, self._threads, _nicely, work).addBoth(ended)
+
+
+def _begin(now_us: int, accounts: Accounts) -> tuple[list[tuple[int, bytes, bytes]], int]:
+    # Microseconds: a file that is put back from a backup does not give again what it has given.
+    return accounts.logs.owned_names(), accounts.logs.set_ids_aside(now_us)
 
 
 def _nicely(work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from chatrelay.bots.finding import bot_name
 from chatrelay.errors import BadName, BadText, Misuse, Refusal, UnknownName
 from chatrelay.interfaces import IBot, Recipient
 from chatrelay.limits import Limits
+from chatrelay.mailbox.shares import BOTS
 from chatrelay.names import Name, parse_name
 from chatrelay.stamps import Stamp
 from chatrelay.wire import check_text
@@ -63,6 +64,14 @@ class BotParticipant:
     def name(self) -> Name:
         """The bot's name."""
         return self._name
+
+    @property
+    def account(self) -> int:
+        """What stands for the account of all bots."""
+        return BOTS
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """What it wrote is refused; it has been told."""
 
     @property
     def connected_s(self) -> float:

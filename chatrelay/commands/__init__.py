@@ -8,11 +8,11 @@ wrote is served before it ends.
 
 from __future__ import annotations
 
-from chatrelay.commands import connection, owning, people
+from chatrelay.commands import connection, mailbox, owning, people
 from chatrelay.commands.verb import Verb
 
 VERBS: dict[bytes, Verb] = {
-    verb.word: verb for verb in (*connection.VERBS, *owning.VERBS, *people.VERBS)
+    verb.word: verb for verb in (*connection.VERBS, *owning.VERBS, *mailbox.VERBS, *people.VERBS)
 }
 """Every command that this relay has, by its word."""
 

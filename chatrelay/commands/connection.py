@@ -12,7 +12,7 @@ from chatrelay.naming import claim
 if TYPE_CHECKING:
     from chatrelay.session import Session
 
-CAPS = (b"id", b"time", b"echo", b"ping")
+CAPS = (b"id", b"time", b"echo", b"ping", b"ack", b"receipts")
 """What a client may ask to have added to what it is sent."""
 
 
@@ -43,7 +43,9 @@ def _name(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
 def _caps(session: Session, words: list[bytes], _ref: bytes) -> Iterable[bytes]:
     if not words:
         return [b"!caps-available " + b" ".join(CAPS)]
-    session.set_caps(frozenset(words).intersection(CAPS))
+    caps = frozenset(words).intersection(CAPS)
+    # What is to be acked has an id.
+    session.set_caps(caps | {b"id"} if b"ack" in caps else caps)
     granted = [cap for cap in CAPS if cap in session.caps]
     return [b"!caps " + (b" ".join(granted) or b"none")]
 
@@ -67,7 +69,7 @@ VERBS = (
     Verb(b"name", "/name NEW [SECRET]", "take another name", _name),
     Verb(
         b"caps",
-        "/caps [id] [time] [echo] [ping] or none",
+        "/caps [id] [time] [echo] [ping] [ack] [receipts] or none",
         "what is added to what you are sent; alone it tells what there is",
         _caps,
         before_naming=True,

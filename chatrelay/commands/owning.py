@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chatrelay.claims import Grant, Registration
 from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.errors import NotAllowed
-from chatrelay.naming import check_confidential
+from chatrelay.naming import check_confidential, have_new_log
 from chatrelay.pending import await_decision
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def _registered(session: Session, ref: bytes, grant: Grant) -> None:
     session.relay.console.registered(session.name.shown, session.peer, is_new=is_new)
     # What others were granted the name on holds no longer.
     session.relay.revoke(session.name.key, grant.revision)
+    if is_new:
+        have_new_log(session)
 
 
 def _token(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:

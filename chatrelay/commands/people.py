@@ -41,7 +41,7 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
 def _who_line(session: Session, recipient: Recipient) -> bytes:
     return b"!who %b since=%b idle=%d rooms=" % (
         recipient.name.shown,
-        session.relay.timestamp(recipient.connected_s),
+        session.relay.timestamp(int(recipient.connected_s * 1000)),
         recipient.idle_s(),
     )
 

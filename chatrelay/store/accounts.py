@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from chatrelay.names import Name
+from chatrelay.store.logs import Logs
 
 MAX_TOKENS = 256
 """Tokens of one account; the longest unused goes for another."""
@@ -109,6 +110,8 @@ class Accounts:
     """
     The accounts behind one connection.
 
+    :ivar logs: their logs.
+
     `find`, `owned`, `look_up`, `count`, iteration, `last_revocation`, `is_revoked` and
     `revocations_after` only read.  All others write, and are called inside a
     transaction that the caller has opened.  On an account that is gone they do nothing.
@@ -118,6 +121,7 @@ class Accounts:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.logs = Logs(connection)
 
     def find(self, key: bytes) -> Account | None:
         """The account of a name."""

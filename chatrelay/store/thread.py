@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 
 from chatrelay.errors import Busy, ShuttingDown
 from chatrelay.store.accounts import Accounts
-from chatrelay.store.database import Database
+from chatrelay.store.database import Database, StoreError, explain
 from chatrelay.store.files import shown_path
 from chatrelay.store.jobs import Done, Job, JobRunner
 
@@ -80,18 +81,31 @@ class StoreThread:
         self._closed: list[Deferred[None]] = []
         self._fault_line_s: float | None = None
 
-    def open(self) -> None:
+    def open(self, begin: Callable[[Accounts], T]) -> T:
         """
-        Open the database, and be the one relay that has it.
+        Open the database, be the one relay that has it, and run a first job at once.
 
         The thread is not started before the first job, and connects to the file anew: a process
         may become a daemon, or another user, in between.
 
+        :param begin: may change something; called with the accounts in this thread.
+        :returns: what it returned.
         :raises StoreError: that can not be; one sentence for the operator.
         """
         self._database = Database.open(self._directory, exclusive=True)
+        try:
+            with self._database.transaction():
+                result = begin(Accounts(self._database.connection))
+        except sqlite3.Error as error:
+            self._database.close()
+            where = shown_path(self._directory)
+            raise StoreError(f"the accounts in {where} can not be read: {explain(error)}") from None
+        except BaseException:
+            self._database.close()
+            raise
         self._database.disconnect()
         self._runner = JobRunner(self._database)
+        return result
 
     def read(self, job: Callable[[Accounts], T]) -> Deferred[T]:
         """

@@ -1,0 +1,91 @@
+"""What was written to the connections of a name and is not read: by whom, and under which refs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from chatrelay.mailbox.entries import Run
+
+
+class Header(NamedTuple):
+    """
+    What is held in memory of a run: all but its texts.
+
+    The fields are those of `chatrelay.mailbox.entries.Run`.
+    """
+
+    first_id: int
+    length: int
+    size_bytes: int
+    account: int
+    party: bytes
+    refs: bytes
+
+    def split(self, length: int) -> tuple[Header, Header]:
+        """Take the first ones off; of the bytes as much as they are of the entries."""
+        first_bytes = self.size_bytes * length // self.length
+        refs = self.refs.split(b" ") if self.refs else []
+        return (
+            self._replace(length=length, size_bytes=first_bytes, refs=b" ".join(refs[:length])),
+            self._replace(
+                first_id=self.first_id + length,
+                length=self.length - length,
+                size_bytes=self.size_bytes - first_bytes,
+                refs=b" ".join(refs[length:]),
+            ),
+        )
+
+    def refs_and_ids(self) -> list[tuple[bytes, int]]:
+        """The ref and the id of each; empty if they have no refs."""
+        if not self.refs:
+            return []
+        ids = range(self.first_id, self.first_id + self.length)
+        return list(zip(self.refs.split(b" "), ids, strict=True))
+
+
+class InFlight:
+    """The headers of one name, by their ids."""
+
+    __slots__ = ("_headers", "_last_id")
+
+    def __init__(self) -> None:
+        self._headers: deque[Header] = deque()
+        self._last_id = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._headers)
+
+    def add(self, run: Run) -> None:
+        """A run was written; what was written already to another connection is there."""
+        later = run.after(self._last_id)
+        if later is not None:
+            self._last_id = later.last_id
+            self._headers.append(
+                Header(
+                    *(later.first_id, later.length, later.size_bytes),
+                    *(later.account, later.party, later.refs),
+                )
+            )
+
+    def take(self, last_id: int) -> list[Header]:
+        """Everything up to an id is read; it is given back."""
+        taken: list[Header] = []
+        while self._headers and self._headers[0].first_id <= last_id:
+            header = self._headers.popleft()
+            read = min(header.length, last_id - header.first_id + 1)
+            if read < header.length:
+                header, rest = header.split(read)
+                self._headers.appendleft(rest)
+            taken.append(header)
+        return taken
+
+    def put_back(self, headers: Sequence[Header]) -> None:
+        """What was taken last is not read after all."""
+        self._headers.extendleft(reversed(headers))
+
+    def clear(self, last_id: int) -> None:
+        """Nobody is written to any more; what is later than an id will be written again."""
+        self._headers.clear()
+        self._last_id = last_id

@@ -1,0 +1,398 @@
+"""
+One owned name: what is sent to it, what waits, what it sent, and what its senders are told
+(docs/protocol.rst, *The log of an owned name*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from chatrelay.errors import Blocked, MailboxFull, Refusal
+from chatrelay.interfaces import Recipient
+from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run
+from chatrelay.mailbox.in_flight import Header
+from chatrelay.mailbox.log import Changes, Loaded
+from chatrelay.mailbox.reader import ReadingDevice
+from chatrelay.mailbox.reading import Reading
+from chatrelay.mailbox.seams import Keeper
+from chatrelay.mailbox.shares import BOTS, Shares
+from chatrelay.mailbox.waiting import Ack, Batch, Pending
+from chatrelay.names import Name, parse_name
+from chatrelay.refs import Accepted, AcceptedRefs, digest
+from chatrelay.stamps import Stamp
+
+_NO_SPACE = "The relay keeps as much as it may for all names together."
+
+
+class Mailbox:
+    """
+    One owned name.
+
+    It is a `chatrelay.interfaces.RunRecipient` while it is live.
+
+    :ivar account: the number of its account.
+    :ivar name: the name; as its owner writes it, once that is known.
+    :ivar is_loaded: whether it is known what is in the log; nothing but `note_acked` is
+        called before.
+    :ivar refs: what it had accepted under which ref.
+    :ivar blocked: the keys of the names that it takes nothing from.
+    :ivar reading: its connections, and how far they have read.
+    """
+
+    def __init__(self, keeper: Keeper, account: int, name: Name) -> None:
+        """Begin without knowing what is in the log."""
+        self.account = account
+        self.name = name
+        self.is_loaded = False
+        self.refs = AcceptedRefs(keeper.limits)
+        self.blocked: set[bytes] = set()
+        self._keeper = keeper
+        self._limits = keeper.limits
+        self._unread = Shares(keeper.limits)
+        self.reading = Reading(self, keeper, self._unread)
+        self._kept_entries = 0
+        self._kept_bytes = 0
+        # In order; those before are on their way to the disk.
+        self._uncommitted: list[Pending] = []
+        self._taken = 0
+        self._sent: list[Run] = []
+        self._acks: list[Ack] = []
+        self._receipts: list[tuple[bytes, bytes, int]] = []
+
+    def loaded(self, log: Loaded) -> None:
+        """What is in the log is known now."""
+        self.is_loaded = True
+        self.reading.loaded(log)
+        self._kept_entries += log.entries
+        self._kept_bytes += log.size_bytes
+        for account, entries, size_bytes in log.unread:
+            self._unread.add(account, entries, size_bytes)
+        self.blocked.update(log.blocked)
+        now_s = self._keeper.now_s()
+        for age_s, run in log.accepted:
+            key = parse_name(run.party).key
+            for message_id, ref, text in run.entries():
+                is_digest = run.kind is Kind.REMEMBERED
+                text_digest = bytes.fromhex(text.decode("ascii")) if is_digest else digest(text)
+                self.refs.accept(ref, key, Accepted(now_s - age_s, text_digest, message_id))
+        for run in log.acked:
+            self._note_acked(run)
+
+    # The recipient.
+
+    @property
+    def connected_s(self) -> float:
+        """Since when one of its connections is here, in seconds since the epoch."""
+        return min(device.connected_s for device in self.reading.readers)
+
+    def idle_s(self) -> float:
+        """For how long nothing came from any of its connections."""
+        return min(device.idle_s() for device in self.reading.readers)
+
+    def includes(self, other: Recipient) -> bool:
+        """Whether another recipient is one of its connections, or was."""
+        return getattr(other, "mailbox", None) is self
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """Say that what it sent is refused; its connections send, and are told."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether one of its connections is here."""
+        return bool(self.reading.readers)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether what was read, and what it sent, is kept."""
+        return self._limits.history_s > 0
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it takes runs now."""
+        return self.reading.is_live and all(device.takes_runs for device in self.reading.readers)
+
+    @property
+    def needs_runs(self) -> bool:
+        """Whether runs have to be shown to it, and do not just go to its connections."""
+        return self.keeps_history or bool(self.blocked)
+
+    def deliver(
+        self,
+        sender: Recipient,
+        text: bytes,
+        stamp: Stamp | None = None,
+        asker: Recipient | None = None,
+    ) -> None:
+        """
+        Take one message that nobody is told of.
+
+        :raises Refusal: it does not.
+        """
+        self.take(sender, self.name.shown, text, b"", stamp or Stamp(self._keeper), asker)
+
+    def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
+        """
+        Take a run, while it is live.
+
+        :returns: the id of the first message, or 0 if they were given none.
+        """
+        if sender.name.key in self.blocked:
+            for _ in range(count):
+                sender.refuse(Blocked(self.name.shown), b"")
+            return 0
+        for device in self.reading.readers:
+            device.deliver_run(sender, lines, count)
+        if not self.keeps_history:
+            return 0
+        first_id = self._keeper.ids.take(count)
+        time_ms = self._keeper.now_ms()
+        shown, account = sender.name.shown, sender.account
+        texts = _texts_of(lines)
+        self._add_handed(Run(Kind.RECEIVED, first_id, count, time_ms, shown, account, b"", texts))
+        return first_id
+
+    def take(
+        self,
+        sender: Recipient,
+        target: bytes,
+        text: bytes,
+        ref: bytes,
+        stamp: Stamp,
+        asker: Recipient | None = None,
+    ) -> Pending | None:
+        """
+        Take one message.
+
+        :param target: how the sender wrote the name.
+        :returns: what will be committed; ``None`` if it was written to its connections.
+        :raises Blocked, MailboxFull: it does not take it.
+        """
+        if sender.name.key in self.blocked:
+            raise Blocked(target)
+        if self.reading.is_live:
+            first, *others = self.reading.readers
+            first.deliver(sender, text, stamp, asker)
+            for device in others:
+                device.deliver_copy(sender, text, stamp, asker)
+            if self.keeps_history:
+                self._add_handed(self._run(sender, text, b"", stamp))
+            return None
+        account = sender.account
+        if not self._unread.has_room(account, len(text) + len(ref) + ENTRY_BYTES):
+            raise MailboxFull(target)
+        if self._keeper.is_full:
+            raise MailboxFull(target, sentence=_NO_SPACE)
+        pending = Pending(self._run(sender, text, ref, stamp))
+        self._add(pending)
+        gate = getattr(asker or sender, "gate", None)
+        if gate is not None:
+            self._keeper.wait_for_store(gate, pending.run.size_bytes)
+        return pending
+
+    # Its connections.
+
+    def attach(self, device: ReadingDevice) -> None:
+        """A connection has the name: it is written what waits, and then what comes."""
+        self.name = device.name
+        self.reading.attach(device)
+
+    def ack(self, device: ReadingDevice, message_id: int, ref: bytes) -> None:
+        """
+        A connection has read everything up to an entry, and is told when that is kept.
+
+        :raises BadId: it was not sent that.
+        """
+        acked = self.reading.ack(device, message_id)
+        self._tell_senders(acked)
+        self._acks.append(Ack(device, message_id, ref, acked))
+        self._keeper.changed(self)
+
+    # What it sent.
+
+    def note_sent(self, stamp: Stamp, target: bytes, text: bytes, ref: bytes) -> None:
+        """
+        One of its connections sent a message.
+
+        :param ref: if it is being stored under one.
+        """
+        if self.keeps_history:
+            run = Run(Kind.SENT, stamp.number, 1, stamp.time_ms, target, 0, ref, text)
+        elif ref:
+            stands_for = digest(text).hex().encode("ascii")
+            run = Run(Kind.REMEMBERED, stamp.number, 1, stamp.time_ms, target, 0, ref, stands_for)
+        else:
+            return
+        self._sent.append(run)
+        self._keeper.changed(self)
+
+    def note_sent_run(self, target: bytes, lines: bytes, count: int, first_id: int) -> None:
+        """
+        One of its connections sent a run.
+
+        :param lines: as they were delivered.
+        :param first_id: of the messages; 0 if they were given none.
+        """
+        first_id = first_id or self._keeper.ids.take(count)
+        time_ms = self._keeper.now_ms()
+        texts = _texts_of(lines)
+        self._sent.append(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
+        self._keeper.changed(self)
+
+    def note_acked(self, party: bytes, refs: list[tuple[bytes, int]]) -> None:
+        """
+        Messages that it had sent were acked.
+
+        :param party: by whom.
+        :param refs: their refs and ids.
+        """
+        run = Run(
+            Kind.ACKED,
+            self._keeper.ids.take(len(refs)),
+            len(refs),
+            self._keeper.now_ms(),
+            party,
+            0,
+            b" ".join(ref for ref, _ in refs),
+            b"\n".join(b"%x" % message_id for _, message_id in refs),
+        )
+        self._uncommitted.append(Pending(run))
+        self._keeper.changed(self)
+
+    # What is written.
+
+    def uncommitted(self) -> Sequence[Pending]:
+        """What was sent to it and is not committed, in order."""
+        return self._uncommitted
+
+    @property
+    def has_unwritten_cursor(self) -> bool:
+        """Whether it is read further than the log says."""
+        return self.reading.read_id > self.reading.committed_read_id
+
+    def take_batch(self) -> Batch:
+        """Give out what is to be written, of which `committed` or `failed` will tell."""
+        pending = self._uncommitted[self._taken :]
+        self._taken = len(self._uncommitted)
+        sent, self._sent = self._sent, []
+        acks, self._acks = self._acks, []
+        receipts, self._receipts = self._receipts, []
+        runs = [one.run for one in pending]
+        self._count_kept((*runs, *sent), 1)
+        changes = Changes(
+            self.account,
+            runs,
+            sent,
+            self.reading.read_id if acks or self.has_unwritten_cursor else 0,
+            runs[-1].last_id if runs and self.reading.offers else 0,
+            self._is_over,
+        )
+        return Batch(changes, pending, acks, receipts)
+
+    def committed(self, batch: Batch) -> None:
+        """What was given out is on the disk."""
+        self._is_over_with(batch)
+        changes = batch.changes
+        last_id = changes.received[-1].last_id if changes.received else 0
+        self.reading.committed(batch.pending, last_id, changes.read_id)
+        for pending in batch.pending:
+            if pending.run.kind is Kind.ACKED:
+                self._note_acked(pending.run)
+            else:
+                pending.stored()
+        for device, message_id, ref, _ in batch.acks:
+            device.answer_acked(message_id, ref)
+        for sender, ref, message_id in batch.receipts:
+            self._keeper.tell_acked(sender, self, ref, message_id)
+        self.reading.settle()
+
+    def failed(self, batch: Batch, refusal: Callable[[bytes], Refusal]) -> None:
+        """
+        What was given out could not be written.
+
+        :param refusal: makes what the senders are told, with the name as they wrote it.
+        """
+        self._is_over_with(batch)
+        self._count_kept((*batch.changes.received, *batch.changes.sent), -1)
+        self._refuse(batch.pending, refusal)
+        for ack in reversed(batch.acks):
+            ack.device.refuse(refusal(self.name.shown), ack.ref)
+            self.reading.take_back(ack.headers)
+        self.reading.settle()
+
+    def freed(self, entries: int, size_bytes: int) -> None:
+        """Some of the log was given up."""
+        self._kept_entries -= entries
+        self._kept_bytes -= size_bytes
+
+    def removed(self, refusal: Callable[[bytes], Refusal]) -> None:
+        """The account is gone: who waits is told."""
+        waiting = self._uncommitted[self._taken :]
+        del self._uncommitted[self._taken :]
+        self._refuse(waiting, refusal)
+
+    # How it does it.
+
+    @property
+    def _is_over(self) -> bool:
+        return self.is_loaded and (
+            self._kept_entries > self._limits.max_mailbox_entries
+            or self._kept_bytes > self._limits.max_mailbox_bytes
+        )
+
+    def _is_over_with(self, batch: Batch) -> None:
+        # Commits end in their order.
+        del self._uncommitted[: len(batch.pending)]
+        self._taken -= len(batch.pending)
+
+    def _count_kept(self, runs: Iterable[Run], sign: int) -> None:
+        for run in runs:
+            self._kept_entries += sign * run.length
+            self._kept_bytes += sign * run.size_bytes
+
+    def _run(self, sender: Recipient, text: bytes, ref: bytes, stamp: Stamp) -> Run:
+        shown, account = sender.name.shown, sender.account
+        return Run(Kind.RECEIVED, stamp.number, 1, stamp.time_ms, shown, account, ref, text)
+
+    def _add(self, pending: Pending) -> None:
+        run = pending.run
+        self._unread.add(run.account, run.length, run.size_bytes)
+        self._uncommitted.append(pending)
+        self._keeper.changed(self)
+
+    def _add_handed(self, run: Run) -> None:
+        self._add(Pending(run, is_handed=True))
+        self.reading.handed(run)
+
+    def _refuse(self, pending: Iterable[Pending], refusal: Callable[[bytes], Refusal]) -> None:
+        for one in pending:
+            run = one.run
+            # What was handed is taken off when it is read.
+            if run.kind is Kind.RECEIVED and not one.is_handed:
+                self._unread.add(run.account, -run.length, -run.size_bytes)
+            one.failed(refusal)
+
+    def _tell_senders(self, acked: Iterable[Header]) -> None:
+        of: dict[int, list[tuple[bytes, int]]] = {}
+        for header in acked:
+            if header.account > 0:
+                of.setdefault(header.account, []).extend(header.refs_and_ids())
+            elif header.account != BOTS:
+                self._receipts += [(header.party, *one) for one in header.refs_and_ids()]
+        for account, refs in of.items():
+            mailbox = self._keeper.mailbox_of(account) if refs else None
+            if mailbox is not None:
+                mailbox.note_acked(self.name.shown, refs)
+
+    def _note_acked(self, run: Run) -> None:
+        key = parse_name(run.party).key
+        now_s = self._keeper.now_s()
+        for _, ref, message_id in run.entries():
+            accepted = self.refs.find(ref, key, now_s)
+            if accepted is not None and accepted.id == int(message_id, 16):
+                accepted.is_acked = True
+
+
+def _texts_of(lines: bytes) -> bytes:
+    """The texts of a run of lines that all begin with the same ``%SENDER%``."""
+    prefix = lines[: lines.index(b"%", 1) + 1]
+    return lines[len(prefix) : -1].replace(b"\n" + prefix, b"\n")

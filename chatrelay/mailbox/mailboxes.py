@@ -1,0 +1,388 @@
+"""All mailboxes of a relay: found by name, loaded when they are needed, pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatrelay.claims import Decided
+from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
+from chatrelay.flow import Gate
+from chatrelay.ids import Ids
+from chatrelay.limits import Limits
+from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Page, Written
+from chatrelay.mailbox.mailbox import Mailbox
+from chatrelay.mailbox.upkeep import Upkeep
+from chatrelay.mailbox.writer import Batches, Store, Writer
+from chatrelay.names import Name
+from chatrelay.store.accounts import Accounts
+from chatrelay.store.jobs import SENTENCE
+
+T = TypeVar("T")
+
+# The rows of a page are decoded at once; so much is written to a connection at once.
+PAGE_BYTES = 256 * 1024
+_TOO_MANY_BLOCKED = "You block as many names as you may; /unblock some."
+
+_log = Logger(namespace="chatrelay")
+
+
+class Surroundings(Protocol):
+    """What is asked of the relay."""
+
+    limits: Limits
+    ids: Ids
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+
+    def timestamp(self, milliseconds_since_epoch: int) -> bytes:
+        """Write a time as the protocol does."""
+
+    @property
+    def seconds(self) -> Callable[[], float]:
+        """A clock that never jumps."""
+
+    def renew_route(self, key: bytes) -> None:
+        """Let the quick path find a name, or not, as it is now."""
+
+    def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
+        """Tell a sender whose name nobody owns that a message was acked."""
+
+
+class Mailboxes:
+    """
+    The mailboxes of one relay.
+
+    :ivar ids: gives the numbers that messages have.
+    """
+
+    def __init__(
+        self,
+        relay: Surroundings,
+        store: Store,
+        owned: Iterable[tuple[int, bytes, bytes]],
+        *,
+        call_later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        """
+        Begin.
+
+        :param owned: the number, key and shown name of each account.
+        :param call_later: calls in the reactor's next turn.
+        """
+        self.limits = relay.limits
+        self._relay = relay
+        self._store = store
+        self._numbers: dict[bytes, tuple[int, bytes]] = {}
+        self._mailboxes: dict[int, Mailbox] = {}
+        for number, key, shown in owned:
+            self._numbers[key] = (number, shown)
+        self._loading: dict[Mailbox, list[Callable[[Refusal | None], None]]] = {}
+        self._watched: dict[Mailbox, None] = {}
+        self._to_write_again: dict[Mailbox, None] = {}
+        self._bounds = Bounds(
+            self.limits.max_mailbox_entries,
+            self.limits.max_mailbox_bytes,
+            self.limits.history_s > 0,
+            self.limits.ref_lifetime_s,
+            self.limits.max_refs,
+        )
+        self._upkeep = Upkeep(relay, store, self._note_freed)
+        self._writer = Writer(
+            store,
+            self._bounds,
+            self._told,
+            max_waiting_bytes=self.limits.max_unwritten_bytes,
+            wall_clock=lambda: self.now_ms() / 1000,
+            call_later=call_later,
+        )
+
+    # By name.
+
+    def find(self, key: bytes) -> Mailbox | None:
+        """The mailbox of a name; ``None`` if nobody owns it."""
+        owned = self._numbers.get(key)
+        if owned is None:
+            return None
+        number, shown = owned
+        mailbox = self._mailboxes.get(number)
+        if mailbox is None:
+            mailbox = self._mailboxes[number] = Mailbox(self, number, Name(shown, key))
+        return mailbox
+
+    def add(self, account: int, name: Name) -> Mailbox:
+        """A name has an owner now."""
+        owned = self._numbers.get(name.key)
+        if owned is None or owned[0] != account:
+            self._forget(name.key)
+            self._numbers[name.key] = (account, name.shown)
+        mailbox = self.find(name.key)
+        assert mailbox is not None, "it was put there"  # noqa: S101
+        return mailbox
+
+    def refresh(self, key: bytes) -> None:
+        """Somebody else changed the account of a name: look whether it has one now, and which."""
+
+        def found(rows: list[tuple[int, bytes, bytes]]) -> None:
+            if not rows:
+                self._forget(key)
+            for number, _, shown in rows:
+                self.add(number, Name(shown, key))
+
+        reading = self._store.read(lambda accounts: accounts.logs.owned_names([key]))
+        reading.addCallback(found).addErrback(self._could_not)
+
+    def load(self, mailboxes: Sequence[Mailbox], decided: Decided[None]) -> None:
+        """
+        Have it known what is in some logs.
+
+        :param decided: told ``None`` when it is, or why it can not be.
+        """
+        unknown = {mailbox for mailbox in mailboxes if not mailbox.is_loaded}
+        refusals: list[Refusal] = []
+
+        def one_is(mailbox: Mailbox, refusal: Refusal | None) -> None:
+            unknown.discard(mailbox)
+            if refusal is not None:
+                refusals.append(refusal)
+            if not unknown:
+                decided(refusals[0] if refusals else None)
+
+        if not unknown:
+            decided(None)
+            return
+        for mailbox in list(unknown):
+            self._load(mailbox, partial(one_is, mailbox))
+
+    def history(
+        self,
+        mailbox: Mailbox,
+        party: bytes | None,
+        count: int,
+        decided: Decided[list[Entry]],
+        *,
+        before_id: int | None = None,
+        after_id: int | None = None,
+    ) -> None:
+        """
+        Read some of a log; see `chatrelay.store.logs.Logs.history`.
+
+        What was accepted before is in it: it is written first.
+        """
+
+        def job(accounts: Accounts) -> list[Entry]:
+            return accounts.logs.history(
+                mailbox.account, party, count, before_id=before_id, after_id=after_id
+            )
+
+        self._writer.when_written(lambda: self._decide(self._store.read(job), decided))
+
+    def set_blocked(
+        self, mailbox: Mailbox, name: Name, decided: Decided[None], *, is_blocked: bool
+    ) -> None:
+        """
+        Have a name's messages refused from now on, or no more.
+
+        :param decided: told ``None`` when that is kept, or why it is not.
+        """
+        blocked = mailbox.blocked
+        if is_blocked and name.key not in blocked and len(blocked) >= self.limits.max_blocked:
+            decided(NotAllowed(sentence=_TOO_MANY_BLOCKED))
+            return
+        if is_blocked:
+            blocked.add(name.key)
+        else:
+            blocked.discard(name.key)
+        self.renew_route(mailbox)
+
+        def job(accounts: Accounts) -> None:
+            if is_blocked:
+                accounts.logs.block(mailbox.account, name.key, name.shown)
+            else:
+                accounts.logs.unblock(mailbox.account, name.key)
+
+        self._decide(self._store.write(job), decided)
+
+    def tick(self) -> None:
+        """A second has passed."""
+        now_s = self.now_s()
+        for mailbox in list(self._watched):
+            if not mailbox.reading.tick(now_s):
+                self._watched.pop(mailbox, None)
+        again, self._to_write_again = self._to_write_again, {}
+        for mailbox in again:
+            self.changed(mailbox)
+        self._upkeep.tick()
+
+    # What a mailbox asks for.
+
+    @property
+    def ids(self) -> Ids:
+        """The numbers that messages have."""
+        return self._relay.ids
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all logs together have as much as they may."""
+        return self._upkeep.is_full
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self._relay.now_ms()
+
+    def timestamp(self, milliseconds_since_epoch: int) -> bytes:
+        """Write a time as the protocol does."""
+        return self._relay.timestamp(milliseconds_since_epoch)
+
+    def now_s(self) -> float:
+        """Seconds, of a clock that never jumps."""
+        return self._relay.seconds()
+
+    def watch(self, mailbox: Mailbox) -> None:
+        """Call `Mailbox.tick` once a second."""
+        self._watched[mailbox] = None
+
+    def load_page(
+        self,
+        mailbox: Mailbox,
+        after_id: int,
+        *,
+        has_to_ack: bool,
+        then: Callable[[Page | None], None],
+    ) -> None:
+        """Read some of a log; who has to ack it is noted to be offered it before it is."""
+        job = partial(_page, mailbox.account, after_id, has_to_ack=has_to_ack, bounds=self._bounds)
+        # What is not offered to anybody is only read, and waits for no disk.
+        reading = self._store.write(job) if has_to_ack else self._store.read(job)
+
+        def failed(failure: Failure) -> None:
+            self.watch(mailbox)
+            self._could_not(failure)
+            then(None)
+
+        reading.addCallbacks(then, failed)
+        reading.addErrback(lambda failure: _log.failure("delivering a log failed", failure))
+
+    def changed(self, mailbox: Mailbox) -> None:
+        """Something is to be written: ask for it soon."""
+        self._writer.changed(mailbox)
+
+    def wait_for_store(self, gate: Gate, size_bytes: int) -> None:
+        """More is to be written; hold who sent it if that is too much."""
+        self._writer.hold(gate, size_bytes)
+
+    def renew_route(self, mailbox: Mailbox) -> None:
+        """The mailbox became live, or is it no longer."""
+        self._relay.renew_route(mailbox.name.key)
+
+    def mailbox_of(self, account: int) -> Mailbox | None:
+        """The mailbox of an account that was looked at, loaded or not."""
+        mailbox = self._mailboxes.get(account)
+        if mailbox is not None:
+            return mailbox
+        # Once in a run of the relay for each sender that does not come back.
+        for key, (number, _) in self._numbers.items():
+            if number == account:
+                return self.find(key)
+        return None
+
+    def tell_acked(self, sender: bytes, mailbox: Mailbox, ref: bytes, message_id: int) -> None:
+        """A message of somebody whose name nobody owns was acked."""
+        self._relay.tell_acked(sender, mailbox.name, ref, message_id)
+
+    # How it does it.
+
+    def _forget(self, key: bytes) -> None:
+        owned = self._numbers.pop(key, None)
+        mailbox = self._mailboxes.pop(owned[0], None) if owned is not None else None
+        if mailbox is not None:
+            self._writer.removed(mailbox)
+            self._watched.pop(mailbox, None)
+            mailbox.removed(UnknownName)
+
+    def _load(self, mailbox: Mailbox, then: Callable[[Refusal | None], None]) -> None:
+        waiting = self._loading.get(mailbox)
+        if waiting is not None:
+            waiting.append(then)
+            return
+        self._loading[mailbox] = [then]
+        now_s = self.now_ms() / 1000
+        since_s = now_s - self.limits.ref_lifetime_s
+        reading = self._store.read(
+            lambda accounts: accounts.logs.load(mailbox.account, now_s, since_s)
+        )
+
+        def loaded(log: Loaded) -> None:
+            mailbox.loaded(log)
+            self._tell_loaded(mailbox, None)
+
+        def failed(failure: Failure) -> None:
+            self._tell_loaded(mailbox, _refusal_of(failure))
+
+        reading.addCallbacks(loaded, failed)
+        reading.addErrback(lambda failure: _log.failure("loading a log failed", failure))
+
+    def _tell_loaded(self, mailbox: Mailbox, refusal: Refusal | None) -> None:
+        for then in self._loading.pop(mailbox):
+            then(refusal)
+
+    def _told(self, batches: Batches, result: Written | Failure) -> None:
+        if isinstance(result, Failure):
+            self._could_not(result)
+            for mailbox, batch in batches:
+                mailbox.failed(batch, _store_failed)
+                if mailbox.has_unwritten_cursor:
+                    self._to_write_again[mailbox] = None
+            return
+        self._upkeep.used_bytes = result.used_bytes
+        self._note_freed(result.freed)
+        for mailbox, batch in batches:
+            if mailbox.account in result.gone:
+                mailbox.failed(batch, UnknownName)
+            else:
+                mailbox.committed(batch)
+
+    def _note_freed(self, freed: Mapping[int, tuple[int, int]]) -> None:
+        for account, (entries, size_bytes) in freed.items():
+            mailbox = self._mailboxes.get(account)
+            if mailbox is not None:
+                mailbox.freed(entries, size_bytes)
+
+    @staticmethod
+    def _decide(asked: Deferred[T], decided: Decided[T]) -> None:
+        asked.addCallbacks(decided, lambda failure: decided(_refusal_of(failure)))
+        asked.addErrback(lambda failure: _log.failure("answering failed", failure))
+
+    def _could_not(self, failure: Failure) -> None:
+        # The store has said what is wrong with it.
+        if not failure.check(Refusal):
+            _log.failure("the logs of names failed", failure)
+
+
+def _refusal_of(failure: Failure) -> Refusal:
+    """What a client is told of a job of the store that failed."""
+    if isinstance(failure.value, Refusal):
+        return failure.value
+    _log.failure("the logs of names failed", failure)
+    return StoreFailed(sentence=SENTENCE)
+
+
+def _page(
+    account: int, after_id: int, accounts: Accounts, *, has_to_ack: bool, bounds: Bounds
+) -> Page:
+    runs = accounts.logs.page(account, after_id, PAGE_BYTES)
+    if has_to_ack and runs:
+        offered = Changes(account, offered_id=runs[-1].last_id)
+        accounts.logs.write([offered], bounds, 0.0)
+    is_last = sum(run.size_bytes for run in runs) < PAGE_BYTES
+    return Page(runs, is_last)
+
+
+def _store_failed(name: bytes) -> Refusal:
+    return StoreFailed(name, sentence=SENTENCE)

@@ -1,0 +1,125 @@
+"""One connection of an owned name as it reads the log: how far it was written, and how far read."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from chatrelay.errors import Refusal
+from chatrelay.flow import Backlog
+from chatrelay.interfaces import Device
+from chatrelay.mailbox.entries import Run
+
+
+class ReadingDevice(Device, Protocol):
+    """
+    What a reader asks of its connection.
+
+    :ivar outbox: what is to be sent to it.
+    :ivar caps: what it asked to have added.
+    """
+
+    @property
+    def outbox(self) -> Backlog:
+        """What is to be sent to it."""
+
+    @property
+    def caps(self) -> frozenset[bytes]:
+        """What it asked to have added."""
+
+    def deliver_kept(self, run: Run, *, is_again: bool) -> None:
+        """
+        Write messages out of the log.
+
+        :param is_again: whether they may have been sent before to who had to ack them.
+        """
+
+    def deliver_receipts(self, run: Run) -> None:
+        """Tell what was acked of what its name has sent."""
+
+    def answer_acked(self, message_id: int, ref: bytes) -> None:
+        """What it said that it has read will not come again."""
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """That could not be kept."""
+
+    def caught_up(self) -> None:
+        """Everything that waited for the name is written to it."""
+
+    def cut(self) -> None:
+        """It takes nothing at all."""
+
+
+class Reader:
+    """
+    One connection.
+
+    :ivar device: it.
+    :ivar first_id: what is later was sent to it.
+    :ivar position: the last id that was.
+    :ivar again_until_id: up to this one entries may have been sent before to who had to ack
+        them.
+    :ivar is_loading: whether what it gets next is being read from the store.
+    """
+
+    __slots__ = (
+        "_marks",
+        "_progress_s",
+        "_room_bytes",
+        "_taken_bytes",
+        "again_until_id",
+        "device",
+        "first_id",
+        "is_loading",
+        "position",
+    )
+
+    def __init__(
+        self, device: ReadingDevice, position: int, again_until_id: int, room_bytes: int
+    ) -> None:
+        """
+        Begin behind `position`.
+
+        :param room_bytes: with so much unsent it gets nothing more out of the log.
+        """
+        self.device = device
+        self.first_id = self.position = position
+        self.is_loading = False
+        self.again_until_id = again_until_id
+        self._room_bytes = room_bytes
+        # How much will have been written when an entry is.
+        self._marks: deque[tuple[int, int]] = deque()
+        self._taken_bytes = 0
+        self._progress_s: float | None = None
+
+    @property
+    def has_to_ack(self) -> bool:
+        """Whether it says itself what it has read."""
+        return b"ack" in self.device.caps
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be written to it."""
+        return self.device.outbox.unsent_bytes < self._room_bytes
+
+    def mark(self, entry_id: int) -> None:
+        """Everything up to an entry has been written to its outbox."""
+        self.position = max(self.position, entry_id)
+        self._marks.append((self.device.outbox.written_bytes, self.position))
+
+    def read_id(self) -> int:
+        """Up to which entry its transport has taken everything; 0 for nothing new."""
+        sent_bytes = self.device.outbox.sent_bytes - self.device.outbox.dropped_bytes
+        read_id = 0
+        marks = self._marks
+        while marks and marks[0][0] <= sent_bytes:
+            read_id = marks.popleft()[1]
+        return read_id
+
+    def stalled_s(self, now_s: float) -> float:
+        """For how long it has taken nothing although something waits for it."""
+        outbox = self.device.outbox
+        taken_bytes = outbox.taken_bytes()
+        if self._progress_s is None or taken_bytes != self._taken_bytes or not outbox.unsent_bytes:
+            self._taken_bytes, self._progress_s = taken_bytes, now_s
+        return now_s - self._progress_s

@@ -1,0 +1,108 @@
+"""What a mailbox asks of who has them all, and what a relay asks of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from chatrelay.claims import Decided
+from chatrelay.flow import Gate
+from chatrelay.limits import Limits
+from chatrelay.mailbox.log import Entry, Page
+from chatrelay.names import Name
+from chatrelay.stamps import Clock
+
+if TYPE_CHECKING:
+    from chatrelay.mailbox.mailbox import Mailbox
+
+
+class Keeper(Clock, Protocol):
+    """What a mailbox asks for."""
+
+    limits: Limits
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all logs together have as much as they may."""
+
+    def now_s(self) -> float:
+        """Seconds, of a clock that never jumps."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+
+    def watch(self, mailbox: Mailbox) -> None:
+        """Call `Mailbox.tick` once a second."""
+
+    def changed(self, mailbox: Mailbox) -> None:
+        """Something is to be written: ask for it soon."""
+
+    def wait_for_store(self, gate: Gate, size_bytes: int) -> None:
+        """More is to be written; hold who sent it if that is too much."""
+
+    def load_page(
+        self,
+        mailbox: Mailbox,
+        after_id: int,
+        *,
+        has_to_ack: bool,
+        then: Callable[[Page | None], None],
+    ) -> None:
+        """Read some of the log, and note what is offered; ``None`` if that fails."""
+
+    def renew_route(self, mailbox: Mailbox) -> None:
+        """The mailbox became live, or is it no longer."""
+
+    def mailbox_of(self, account: int) -> Mailbox | None:
+        """The mailbox of another account, loaded or not."""
+
+    def tell_acked(self, sender: bytes, mailbox: Mailbox, ref: bytes, message_id: int) -> None:
+        """A message of somebody whose name nobody owns was acked."""
+
+
+class Mailboxes(Protocol):
+    """The logs of owned names, as sessions see them."""
+
+    def find(self, key: bytes) -> Mailbox | None:
+        """The mailbox of a name; ``None`` if nobody owns it."""
+
+    def add(self, account: int, name: Name) -> Mailbox:
+        """The mailbox of a name that has this account."""
+
+    def refresh(self, key: bytes) -> None:
+        """Somebody else changed the account of a name: look whether it has one, and which."""
+
+    def load(self, mailboxes: Sequence[Mailbox], decided: Decided[None]) -> None:
+        """
+        Have it known what is in some logs.
+
+        :param decided: told ``None`` when it is, or why it can not be.
+        """
+
+    def history(
+        self,
+        mailbox: Mailbox,
+        party: bytes | None,
+        count: int,
+        decided: Decided[list[Entry]],
+        *,
+        before_id: int | None = None,
+        after_id: int | None = None,
+    ) -> None:
+        """
+        Read some of a log; see `chatrelay.store.logs.Logs.history`.
+
+        What was accepted before is in it.
+        """
+
+    def set_blocked(
+        self, mailbox: Mailbox, name: Name, decided: Decided[None], *, is_blocked: bool
+    ) -> None:
+        """
+        Have a name's messages refused from now on, or no more.
+
+        :param decided: told ``None`` when that is kept, or why it is not.
+        """
+
+    def tick(self) -> None:
+        """A second has passed."""

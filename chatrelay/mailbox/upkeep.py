@@ -1,0 +1,126 @@
+"""
+What is done from time to time for all logs: old entries are given up, ids are set aside, and it
+is known how much there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatrelay.errors import Refusal
+from chatrelay.ids import Ids
+from chatrelay.limits import Limits
+from chatrelay.mailbox.writer import Store
+from chatrelay.store.accounts import Accounts
+
+PRUNE_INTERVAL_S = 60.0
+
+_log = Logger(namespace="chatrelay")
+
+Freed = Mapping[int, tuple[int, int]]
+
+
+class Surroundings(Protocol):
+    """What is asked of the relay."""
+
+    limits: Limits
+    ids: Ids
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+
+    @property
+    def seconds(self) -> Callable[[], float]:
+        """A clock that never jumps."""
+
+
+class Upkeep:
+    """
+    The upkeep of the logs of one relay.
+
+    :ivar used_bytes: what everything takes in the file, when that was last known.
+    """
+
+    def __init__(self, relay: Surroundings, store: Store, freed: Callable[[Freed], None]) -> None:
+        """
+        Begin.
+
+        :param freed: told by account how many entries and bytes were given up.
+        """
+        self.used_bytes = 0
+        self._relay = relay
+        self._store = store
+        self._freed = freed
+        self._is_pruning = False
+        self._is_setting_aside = False
+        self._pruned_s = relay.seconds()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all logs together have as much as they may."""
+        return self.used_bytes > self._relay.limits.max_store_bytes
+
+    def tick(self) -> None:
+        """A second has passed."""
+        now_s = self._relay.seconds()
+        if self.is_full or now_s - self._pruned_s >= PRUNE_INTERVAL_S:
+            self._pruned_s = now_s
+            if not self._is_pruning:
+                self._prune()
+        if self._relay.ids.is_running_out and not self._is_setting_aside:
+            self._set_ids_aside()
+
+    def _prune(self) -> None:
+        limits = self._relay.limits
+        now_s = self._relay.now_ms() / 1000
+        is_needed = self.is_full
+        # What was sent stays for as long as its refs are asked for.
+        kept_s = max(limits.history_s, limits.ref_lifetime_s)
+        read_before_s = now_s if is_needed else now_s - kept_s
+        written_before_s = now_s - limits.unread_lifetime_s
+        self._is_pruning = True
+
+        def job(accounts: Accounts) -> tuple[Freed, int]:
+            freed = accounts.logs.give_up(
+                written_before_s=written_before_s, read_before_s=read_before_s
+            )
+            return freed, accounts.logs.used_bytes()
+
+        def done(result: tuple[Freed, int]) -> None:
+            freed, self.used_bytes = result
+            self._is_pruning = False
+            self._freed(freed)
+            if freed and self.is_full is is_needed:
+                self._prune()
+
+        def failed(failure: Failure) -> None:
+            self._is_pruning = False
+            _could_not(failure)
+
+        self._store.write(job).addCallbacks(done, failed)
+
+    def _set_ids_aside(self) -> None:
+        ids = self._relay.ids
+        least = ids.last + 1
+        self._is_setting_aside = True
+
+        def done(first: int) -> None:
+            self._is_setting_aside = False
+            ids.renew(first)
+
+        def failed(failure: Failure) -> None:
+            self._is_setting_aside = False
+            _could_not(failure)
+
+        setting = self._store.write(lambda accounts: accounts.logs.set_ids_aside(least))
+        setting.addCallbacks(done, failed)
+
+
+def _could_not(failure: Failure) -> None:
+    # The store has said what is wrong with it.
+    if not failure.check(Refusal):
+        _log.failure("the upkeep of the logs failed", failure)

@@ -1,0 +1,379 @@
+"""
+The logs of owned names as they are kept: chunks of entries, and how far each log is read.
+
+Everything here is SQL on one connection, and synchronous.  Times are seconds since the epoch,
+and are passed in.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from typing import Any
+
+from chatrelay.ids import SET_ASIDE
+from chatrelay.mailbox.entries import DamagedError, Kind, Run, decode, encode
+from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Written
+from chatrelay.names import parse_name
+from chatrelay.store.database import StoreError
+
+# Rows for one statement: powers of two, so that SQLite's compiled statements are used again.
+_MOST_ROWS = 256
+# A log that is over its bound is cut to this part of it, and not at every commit.
+_CUT_TO = 0.95
+# Rows that are looked at at once for the oldest that are read.
+_OLDEST_ROWS = 1000
+_NO_NUMBER = (1 << 63) - 1
+
+_CHUNK_COLUMNS = "account, is_sent, first_id, last_id, entries, size_bytes, written_s, data"
+
+
+class Logs:
+    """
+    The logs behind one connection.
+
+    `owned_names`, `load`, `page`, `history` and `used_bytes` only read.  All others write, and
+    are called inside a transaction that the caller has opened.
+
+    Each raises ``sqlite3.Error`` if the database fails, and `StoreError` if a log is damaged.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def owned_names(self, keys: Sequence[bytes] | None = None) -> list[tuple[int, bytes, bytes]]:
+        """The number, key and shown name of all accounts, or of those with these keys."""
+        query = "SELECT number, key, shown FROM account"
+        if keys is None:
+            return self._rows(query)
+        return [row for key in keys for row in self._rows(query + " WHERE key = ?", key)]
+
+    def set_ids_aside(self, least: int) -> int:
+        """
+        Set `SET_ASIDE` ids aside that were never given.
+
+        :param least: the first of them has this number at least.
+        :returns: its number.
+        """
+        rows = self._rows("SELECT id FROM next_id")
+        first: int = max([least, *(number for (number,) in rows)])
+        self._rows("INSERT OR REPLACE INTO next_id (only, id) VALUES (1, ?)", first + SET_ASIDE)
+        return first
+
+    def load(self, account: int, now_s: float, refs_since_s: float) -> Loaded:
+        """
+        Read what is held in memory of one log.
+
+        :param refs_since_s: what the name sent under a ref since then.
+        """
+        found = self._rows("SELECT read_id, offered_id FROM mailbox WHERE account = ?", account)
+        read_id, offered_id = found[0] if found else (0, 0)
+        [(entries, size_bytes)] = self._rows(
+            "SELECT coalesce(sum(entries), 0), coalesce(sum(size_bytes), 0)"
+            " FROM chunk WHERE account = ?",
+            account,
+        )
+        [(last_id,)] = self._rows(
+            "SELECT coalesce(max(last_id), 0) FROM chunk WHERE account = ? AND is_sent = 0", account
+        )
+        unread: dict[int, tuple[int, int]] = {}
+        for run in self._runs_after(account, read_id):
+            if run.kind is Kind.RECEIVED:
+                held = unread.get(run.account, (0, 0))
+                unread[run.account] = (held[0] + run.length, held[1] + run.size_bytes)
+        lately = self._rows(
+            "SELECT is_sent, written_s, data FROM chunk WHERE account = ? AND written_s >= ?"
+            " ORDER BY number",
+            *(account, refs_since_s),
+        )
+        return Loaded(
+            read_id,
+            offered_id,
+            last_id,
+            entries,
+            size_bytes,
+            [(sender, *held) for sender, held in unread.items()],
+            [
+                (max(0.0, now_s - written_s), run)
+                for is_sent, written_s, data in lately
+                if is_sent
+                for run in _decoded(data)
+                if run.refs
+            ],
+            [
+                run
+                for is_sent, _, data in lately
+                if not is_sent
+                for run in _decoded(data)
+                if run.kind is Kind.ACKED
+            ],
+            [key for (key,) in self._rows("SELECT key FROM block WHERE account = ?", account)],
+        )
+
+    def write(self, changes: Sequence[Changes], bounds: Bounds, now_s: float) -> Written:
+        """Write what has changed in several logs."""
+        numbers = [change.account for change in changes]
+        there = {number for (number,) in self._with_marks("account", "number", numbers)}
+        rows = [
+            (
+                change.account,
+                is_sent,
+                runs[0].first_id,
+                runs[-1].last_id,
+                sum(run.length for run in runs),
+                sum(run.size_bytes for run in runs),
+                now_s,
+                encode(runs),
+            )
+            for change in changes
+            if change.account in there
+            for is_sent, runs in ((0, change.received), (1, change.sent))
+            if runs
+        ]
+        self._insert(f"INSERT INTO chunk ({_CHUNK_COLUMNS})", rows, "")
+        positions = [
+            (change.account, change.read_id, change.offered_id)
+            for change in changes
+            if change.account in there and (change.read_id or change.offered_id)
+        ]
+        self._insert(
+            "INSERT INTO mailbox (account, read_id, offered_id)",
+            positions,
+            " ON CONFLICT (account) DO UPDATE SET read_id = max(read_id, excluded.read_id),"
+            " offered_id = max(offered_id, excluded.offered_id)",
+        )
+        freed: dict[int, tuple[int, int]] = {}
+        for change in changes:
+            given_up = (0, 0)
+            if not bounds.keeps_read and change.read_id:
+                given_up = self._give_up_read(change.account, change.read_id)
+            if change.is_over:
+                cut = self._cut(change.account, bounds, now_s)
+                given_up = (given_up[0] + cut[0], given_up[1] + cut[1])
+            if given_up[0]:
+                freed[change.account] = given_up
+        return Written(set(numbers) - there, freed, self.used_bytes())
+
+    def page(self, account: int, after_id: int, max_bytes: int) -> list[Run]:
+        """
+        Read what was sent to a name, in order.
+
+        :param after_id: only what is later.
+        :param max_bytes: about so much.
+        :returns: empty if there is no more.
+        """
+        runs: list[Run] = []
+        size_bytes = 0
+        for run in self._runs_after(account, after_id):
+            runs.append(run)
+            size_bytes += run.size_bytes
+            if size_bytes >= max_bytes:
+                break
+        return runs
+
+    def history(
+        self,
+        account: int,
+        party: bytes | None,
+        count: int,
+        *,
+        before_id: int | None = None,
+        after_id: int | None = None,
+    ) -> list[Entry]:
+        """
+        Read some of a log, in order.
+
+        :param party: the key of a name, for the messages from and to it; ``None`` for all
+            that were sent to the log's own.
+        :param count: so many at most: the first ones after `after_id`, else the last ones.
+        """
+        is_forward = after_id is not None
+        streams = [
+            self._entries(account, is_sent, party, before_id, after_id)
+            for is_sent in ((False, True) if party is not None else (False,))
+        ]
+        found: list[Entry] = []
+        for entry in merge(*streams, key=_entry_id, reverse=not is_forward):
+            # What a name wrote to itself is in both.
+            if not found or found[-1].id != entry.id:
+                found.append(entry)
+            if len(found) == count:
+                break
+        return found if is_forward else found[::-1]
+
+    def block(self, account: int, key: bytes, shown: bytes) -> None:
+        """Take nothing more from a name."""
+        self._rows(
+            "INSERT OR REPLACE INTO block (account, key, shown)"
+            " SELECT number, ?2, ?3 FROM account WHERE number = ?1",
+            *(account, key, shown),
+        )
+
+    def unblock(self, account: int, key: bytes) -> None:
+        """Take messages from a name again."""
+        self._rows("DELETE FROM block WHERE account = ? AND key = ?", account, key)
+
+    def give_up(
+        self, *, written_before_s: float, read_before_s: float
+    ) -> dict[int, tuple[int, int]]:
+        """
+        Give up some of what is the oldest in all logs.
+
+        :param written_before_s: what was written before, read or not.
+        :param read_before_s: what was written before, if it is read or was sent.
+        :returns: by account, the entries and bytes that were given up; empty if nothing was
+            left to.
+        """
+        oldest = self._rows(
+            "SELECT number, chunk.account, entries, size_bytes FROM chunk"
+            " LEFT JOIN mailbox ON mailbox.account = chunk.account WHERE number < coalesce("
+            # Only the oldest ones are looked at.
+            "(SELECT number FROM chunk WHERE written_s >= ?2 ORDER BY number LIMIT 1), ?4)"
+            " AND (written_s < ?1 OR is_sent = 1 OR last_id <= coalesce(read_id, 0))"
+            " ORDER BY number LIMIT ?3",
+            *(written_before_s, read_before_s, _OLDEST_ROWS, _NO_NUMBER),
+        )
+        return self._delete(oldest)
+
+    def used_bytes(self) -> int:
+        """What everything takes in the file, without its free pages."""
+        [(pages, free, page_bytes)] = self._rows(
+            "SELECT * FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return int((pages - free) * page_bytes)
+
+    # -- how it does it
+
+    def _runs_after(self, account: int, after_id: int) -> Iterator[Run]:
+        # The chunk that `after_id` falls into may have more behind it.
+        query = (
+            "SELECT data FROM chunk WHERE account = ?1 AND is_sent = 0 AND first_id >= coalesce("
+            "(SELECT max(first_id) FROM chunk WHERE account = ?1 AND is_sent = 0"
+            " AND first_id <= ?2), 0) ORDER BY first_id"
+        )
+        for (data,) in self._connection.execute(query, (account, after_id)):
+            for run in _decoded(data):
+                later = run.after(after_id)
+                if later is not None:
+                    yield later
+
+    def _entries(
+        self,
+        account: int,
+        is_sent: bool,
+        party: bytes | None,
+        before_id: int | None,
+        after_id: int | None,
+    ) -> Iterator[Entry]:
+        order = "first_id" if after_id is not None else "first_id DESC"
+        query = (
+            "SELECT data FROM chunk WHERE account = ? AND is_sent = ? AND first_id < ?"  # noqa: S608
+            f" AND last_id > ? ORDER BY {order}"
+        )
+        bounds = (before_id if before_id is not None else 1 << 62, after_id or 0)
+        wanted = Kind.SENT if is_sent else Kind.RECEIVED
+        for (data,) in self._connection.execute(query, (account, int(is_sent), *bounds)):
+            entries = [
+                Entry(number, run.time_ms, is_sent, run.party, text)
+                for run in _decoded(data)
+                if run.kind is wanted and (party is None or parse_name(run.party).key == party)
+                for number, _, text in run.entries()
+                if bounds[1] < number < bounds[0]
+            ]
+            yield from entries if after_id is not None else reversed(entries)
+
+    def _give_up_read(self, account: int, read_id: int) -> tuple[int, int]:
+        rows = self._rows(
+            "DELETE FROM chunk WHERE account = ? AND is_sent = 0 AND last_id <= ?"
+            " RETURNING entries, size_bytes",
+            *(account, read_id),
+        )
+        return sum(row[0] for row in rows), sum(row[1] for row in rows)
+
+    def _cut(self, account: int, bounds: Bounds, now_s: float) -> tuple[int, int]:
+        """Give up what is read, the oldest first, until a log is within its bounds."""
+        [(entries, size_bytes)] = self._rows(
+            "SELECT coalesce(sum(entries), 0), coalesce(sum(size_bytes), 0)"
+            " FROM chunk WHERE account = ?",
+            account,
+        )
+        kept = self._rows(
+            "SELECT number, entries FROM chunk WHERE account = ? AND is_sent = 1"
+            " AND written_s > ? ORDER BY first_id DESC",
+            *(account, now_s - bounds.keep_sent_s),
+        )
+        needed: set[int] = set()
+        sent_entries = 0
+        for number, chunk_entries in kept:
+            if sent_entries >= bounds.keep_sent_entries:
+                break
+            needed.add(number)
+            sent_entries += chunk_entries
+        given_up: list[tuple[int, int, int, int]] = []
+        for row in self._connection.execute(
+            "SELECT number, chunk.account, entries, size_bytes FROM chunk"
+            " LEFT JOIN mailbox ON mailbox.account = chunk.account WHERE chunk.account = ?"
+            " AND (is_sent = 1 OR last_id <= coalesce(read_id, 0)) ORDER BY first_id",
+            (account,),
+        ).fetchall():
+            if entries <= bounds.entries * _CUT_TO and size_bytes <= bounds.size_bytes * _CUT_TO:
+                break
+            if row[0] not in needed:
+                given_up.append(row)
+                entries -= row[2]
+                size_bytes -= row[3]
+        return self._delete(given_up).get(account, (0, 0))
+
+    def _delete(self, rows: Sequence[tuple[int, int, int, int]]) -> dict[int, tuple[int, int]]:
+        freed: dict[int, tuple[int, int]] = {}
+        for _, account, entries, size_bytes in rows:
+            before = freed.get(account, (0, 0))
+            freed[account] = (before[0] + entries, before[1] + size_bytes)
+        numbers = [row[0] for row in rows]
+        for start in range(0, len(numbers), _MOST_ROWS):
+            some = numbers[start : start + _MOST_ROWS]
+            marks = ", ".join("?" * len(some))
+            self._rows(f"DELETE FROM chunk WHERE number IN ({marks})", *some)  # noqa: S608
+        return freed
+
+    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]], behind: str) -> None:
+        # Each statement gives the interpreter away and has to wait to have it back: as few as
+        # can be.
+        start = 0
+        while start < len(rows):
+            count = min(_MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+            some = rows[start : start + count]
+            one = "(" + ", ".join("?" * len(some[0])) + ")"
+            values = [value for row in some for value in row]
+            marks = ", ".join([one] * count)
+            self._connection.execute(f"{into} VALUES {marks}{behind}", values)
+            start += count
+
+    def _with_marks(self, table: str, column: str, values: Sequence[int]) -> list[Any]:
+        found: list[Any] = []
+        start = 0
+        while start < len(values):
+            count = min(_MOST_ROWS, 1 << (len(values) - start).bit_length() - 1)
+            marks = ", ".join("?" * count)
+            found += self._rows(
+                f"SELECT {column} FROM {table} WHERE {column} IN ({marks})",  # noqa: S608
+                *values[start : start + count],
+            )
+            start += count
+        return found
+
+    def _rows(self, query: str, *values: bytes | str | float) -> list[Any]:
+        # To the end, so that no statement stays open when its transaction ends.
+        return self._connection.execute(query, values).fetchall()
+
+
+def _decoded(data: bytes) -> list[Run]:
+    try:
+        return decode(data)
+    except DamagedError:
+        raise StoreError("a log in it is damaged: put a backup in its place") from None
+
+
+def _entry_id(entry: Entry) -> int:
+    return entry.id
