@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The two loops of chatrelay/cutting.py, compiled: the same arguments, the same results."""
+"""The loops of chatrelay/cutting.py, compiled: the same arguments, the same results."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from chatrelay.wire import is_clean
+from chatrelay.wire import MAX_REF_BYTES, is_clean
 
 IMPLEMENTATION = "compiled"
 
@@ -192,3 +192,91 @@ cdef object _cut(
         memcpy(group.end + prefix_size, text.start, text.size)
         group.end += prefix_size + text.size
     return cut
+
+
+cdef Py_ssize_t MOST_REF_BYTES = MAX_REF_BYTES
+
+
+def cut_confirmed(
+    bytes block not None,
+    Py_ssize_t start,
+    Py_ssize_t max_line_bytes,
+    dict routes not None,
+    dict known not None,
+):
+    """See `chatrelay.cutting.cut_confirmed`."""
+    cdef const char *data = PyBytes_AS_STRING(block)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(block)
+    cdef const char *line
+    cdef const char *line_end
+    cdef const char *ref_start
+    cdef const char *space
+    cdef const char *target_start
+    cdef const char *target_end
+    cdef Py_ssize_t ref_size
+    cdef Py_ssize_t target_size
+    cdef const char *group_target = NULL
+    cdef Py_ssize_t group_target_size = 0
+    cdef dict groups = {}
+    cdef set seen = set()
+    cdef list recipients = []
+    cdef list refs = None
+    cdef list texts = None
+    if not 0 <= start <= size:
+        raise ValueError("start is outside of the block")
+    while size - start > 5 and memcmp(data + start, b"@ref=", 5) == 0:
+        line = data + start
+        line_end = <const char *> memchr(line, b"\n", size - start)
+        if line_end == NULL or line_end - line > max_line_bytes:
+            break
+        ref_start = line + 5
+        space = <const char *> memchr(ref_start, b" ", line_end - ref_start)
+        if space == NULL:
+            break
+        ref_size = space - ref_start
+        target_start = space + 2
+        # A "%", and behind it something.
+        if not 1 <= ref_size <= MOST_REF_BYTES or line_end - space < 3 or space[1] != b"%":
+            break
+        if (
+            memchr(ref_start, b";", ref_size) != NULL or memchr(ref_start, b"\t", ref_size) != NULL
+        ):
+            break
+        target_end = <const char *> memchr(target_start, b"%", line_end - target_start)
+        if target_end == NULL or line_end - target_end < 2:
+            break
+        if not (
+            is_printable_ascii(line, line_end - line) or is_clean(block[start:line_end - data])
+        ):
+            break
+        ref = ref_start[:ref_size]
+        if ref in known or ref in seen:
+            break
+        target_size = target_end - target_start
+        if (
+            group_target == NULL
+            or group_target_size != target_size
+            or memcmp(group_target, target_start, target_size) != 0
+        ):
+            target = target_start[:target_size]
+            group = groups.get(target)
+            if group is None:
+                recipient = routes.get(target)
+                # Under two writings of its name a recipient's lines would lose their order.
+                if recipient is None or recipient in recipients:
+                    break
+                recipients.append(recipient)
+                group = (recipient, [], [])
+                groups[target] = group
+            refs = group[1]
+            texts = group[2]
+            group_target = target_start
+            group_target_size = target_size
+        seen.add(ref)
+        refs.append(ref)
+        texts.append(target_end[1:line_end - target_end])
+        start = line_end - data + 1
+    return start, [
+        (recipient, target, refs, b"\n".join(texts))
+        for target, (recipient, refs, texts) in groups.items()
+    ]

@@ -1,17 +1,18 @@
 """
-The two loops of the quick path that look at every byte, in pure Python.
+The three loops of the quick path that look at every byte, in pure Python.
 
 This is the reference, and what runs where there is no compiler.  ``_cutting.pyx`` has the
-same two functions compiled; `chatrelay.runs` chooses.
+same functions compiled; `chatrelay.runs` chooses.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TypeVar
 
-from chatrelay.wire import CONTROLS, is_clean
+from chatrelay.wire import CONTROLS, MAX_REF_BYTES, is_clean
 
 Route = TypeVar("Route")
 Cut = list[tuple[Route, bytes, int]]
@@ -20,7 +21,14 @@ By recipient, in the order of their first lines: the lines it is written, in ord
 each, and how many.
 """
 
+Confirmed = list[tuple[Route, bytes, list[bytes], bytes]]
+"""
+By recipient, in the order of their first lines: the recipient, how it was written, the refs, and
+the texts, LF between.
+"""
+
 IMPLEMENTATION = "pure Python"
+_REF = b"@ref="
 
 # What is left of one plain message without all that names and texts are made of.
 _MARKS = b"%%\n"
@@ -75,6 +83,60 @@ def cut_whole(
         if cut is not None:
             return cut
     return _cut_for_many(block, prefix, routes)
+
+
+def cut_confirmed(
+    block: bytes,
+    start: int,
+    max_line_bytes: int,
+    routes: dict[bytes, Route],
+    known: Collection[bytes],
+) -> tuple[int, Confirmed[Route]]:
+    """
+    Cut lines that are ``@ref=REF %NAME%TEXT`` into what goes to whom.
+
+    :param block: lines, LF after each; any bytes.
+    :param start: where a line begins.
+    :param max_line_bytes: how long a line may be, without its end.
+    :param routes: whom such lines can go to, by the name as written.
+    :param known: refs that need a closer look.
+    :returns: where the first line begins that needs one, and what was before it.
+    """
+    groups: dict[bytes, tuple[Route, list[bytes], list[bytes]]] = {}
+    recipients: list[Route] = []
+    seen: set[bytes] = set()
+    while block.startswith(_REF, start):
+        end = block.find(b"\n", start)
+        line = block[start:end]
+        ref, space, message = line[len(_REF) :].partition(b" ")
+        target, percent, text = message[1:].partition(b"%")
+        if (
+            not (space and percent and text and message.startswith(b"%"))
+            or len(line) > max_line_bytes
+            or not 1 <= len(ref) <= MAX_REF_BYTES
+            or b";" in ref
+            or b"\t" in ref
+            or ref in known
+            or ref in seen
+            or not is_clean(line)
+        ):
+            break
+        group = groups.get(target)
+        if group is None:
+            recipient = routes.get(target)
+            # Under two writings of its name a recipient's lines would lose their order.
+            if recipient is None or recipient in recipients:
+                break
+            recipients.append(recipient)
+            group = groups[target] = (recipient, [], [])
+        seen.add(ref)
+        group[1].append(ref)
+        group[2].append(text)
+        start = end + 1
+    return start, [
+        (recipient, target, refs, b"\n".join(texts))
+        for target, (recipient, refs, texts) in groups.items()
+    ]
 
 
 def _cut_for_one(

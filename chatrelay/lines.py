@@ -8,10 +8,11 @@ line, and no byte of an over-long line is looked at twice (docs/protocol.rst, *L
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from chatrelay.cutting import Cut, Route
-from chatrelay.runs import Run, cut_whole, find_stretch
+from chatrelay.cutting import Confirmed, Cut, Route
+from chatrelay.runs import Run, cut_confirmed, cut_whole, find_stretch
 from chatrelay.wire import MAX_TAGS_BYTES
 
 # Enough of an over-long line's end to see another protocol's request in it.
@@ -33,7 +34,14 @@ class Overlong(NamedTuple):
 class Block:
     """Complete lines, none of which has been looked at."""
 
-    __slots__ = ("_lines", "_max_line_bytes", "_position", "_run", "_singly_until")
+    __slots__ = (
+        "_confirmed_until",
+        "_lines",
+        "_max_line_bytes",
+        "_position",
+        "_run",
+        "_singly_until",
+    )
 
     def __init__(self, lines: bytes, max_line_bytes: int) -> None:
         """
@@ -46,7 +54,17 @@ class Block:
         self._max_line_bytes = max_line_bytes
         self._position = 0  # what has been taken, or is in the run
         self._singly_until = 0  # up to here it is taken line by line
+        self._confirmed_until = 0  # up to here `cut_confirmed` has looked
         self._run: Run | None = None
+
+    @property
+    def begins_with_tags(self) -> bool:
+        """Whether what comes next may be for `cut_confirmed`."""
+        return (
+            self._run is None
+            and self._position >= self._singly_until
+            and self._lines.startswith(b"@", self._position)
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -88,6 +106,27 @@ class Block:
         if self._run.is_empty:
             self._run = None
         return some
+
+    def cut_confirmed(
+        self, routes: dict[bytes, Route], known: Mapping[bytes, object]
+    ) -> Confirmed[Route]:
+        """
+        Look at messages with a ref: as many as can be taken together.
+
+        :param routes: whom they can go to, by the name as written.
+        :param known: refs that need a closer look.
+        :returns: what goes to whom.  It stays in the block until `taken` is called; if that
+            is not, its lines are for `take_line`.
+        """
+        end, confirmed = cut_confirmed(
+            self._lines, self._position, self._max_line_bytes, routes, known
+        )
+        self._confirmed_until = self._singly_until = end
+        return confirmed
+
+    def taken(self) -> None:
+        """What `cut_confirmed` has returned is served."""
+        self._position = self._confirmed_until
 
     def take_line(self) -> bytes | Overlong:
         """

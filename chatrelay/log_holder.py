@@ -39,6 +39,11 @@ class LogHolder(Receiver):
         return self._refs
 
     @property
+    def keeps_history(self) -> bool:
+        """Whether what it sends is kept."""
+        return self.mailbox is not None and self.mailbox.sent.keeps_texts
+
+    @property
     def account(self) -> int:
         """The number of the account that owns its name."""
         return self.mailbox.account if self.mailbox is not None else FREE
@@ -47,5 +52,5 @@ class LogHolder(Receiver):
         """Somebody acked a message, that this one has sent if it knows its ref."""
         accepted = self.accepted_refs().find(ref, recipient.key, self.relay.seconds())
         if accepted is not None and accepted.id == message_id:
-            accepted.is_acked = True
+            accepted.acked()
             self.tell_acked(recipient.shown, message_id, ref)

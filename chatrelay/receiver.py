@@ -7,6 +7,8 @@ half, what comes from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chatrelay.flow import Backlog, Gate
 from chatrelay.interfaces import Recipient
 from chatrelay.mailbox.entries import Run
@@ -171,9 +173,27 @@ class Receiver:
         """What it sent was written to an open connection."""
         self.answer(b"!sent " + target, ref)
 
-    def answer_stored(self, target: bytes, message_id: int, ref: bytes) -> None:
-        """What it sent is in the log of its recipient."""
-        self.answer(b"!stored " + target + b" id=" + self.relay.ids.write(message_id), ref)
+    def answer_stored(self, target: bytes, first_id: int, refs: Sequence[bytes]) -> None:
+        """
+        What it sent is in the log of its recipient.
+
+        :param first_id: of the first message; each has one more than the one before.
+        :param refs: one for each, empty if it had none.
+        """
+        if refs[0]:
+            between, behind = b" !stored " + target + b" id=", self.eol
+            write = self.relay.ids.write
+            self.outbox.write(
+                b"".join(
+                    [
+                        b"@ref=" + ref + between + write(message_id) + behind
+                        for message_id, ref in enumerate(refs, first_id)
+                    ]
+                )
+            )
+            return
+        for message_id in range(first_id, first_id + len(refs)):
+            self.answer(b"!stored " + target + b" id=" + self.relay.ids.write(message_id), b"")
 
     def answer_acked(self, message_id: int, ref: bytes) -> None:
         """What it said that it has read will not come again."""

@@ -1,18 +1,23 @@
 """
 The refs of one sender's accepted messages, so that asking again is safe
 (docs/protocol.rst, *Refs*).
+
+Messages that came and were accepted together are remembered together; one message is a run of
+one.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from chatrelay.errors import RefReused
 from chatrelay.limits import Limits
 
-# Remembering texts as they are would let one connection hold 8 MB of them.
 _DIGEST_BYTES = 16
+# Longer texts are remembered by their digests: as they are, one sender could hold 8 MB of them.
+_MAX_KEPT_TEXT_BYTES = 128
 
 
 def digest(text: bytes) -> bytes:
@@ -20,26 +25,97 @@ def digest(text: bytes) -> bytes:
     return blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
-class Accepted:
+class AcceptedRun:
     """
-    One message that was accepted for one recipient.
+    Messages that were accepted together for one recipient.
 
+    :ivar recipient_key: the recipient's.
+    :ivar refs: theirs.
     :ivar accepted_s: when.
-    :ivar digest: of its text.
-    :ivar id: in the log of the recipient; 0 while it is not committed there, or if it was
-        written to an open connection.
-    :ivar is_acked: whether the recipient's program said so.
-    :ivar pending: what is told when it is committed; ``None`` if it is, or needs not.
+    :ivar first_id: of the first, in the log of the recipient; 0 while they are not committed
+        there, or if they were written to an open connection.
+    :ivar acked: the ids of those that the recipient's program acked.
+    :ivar pending: what is told when they are committed; ``None`` if they are, or need not.
+    :ivar forgotten: how many of the first ones are not remembered any more.
     """
 
-    __slots__ = ("accepted_s", "digest", "id", "is_acked", "pending")
+    __slots__ = (
+        "_digests",
+        "_texts",
+        "accepted_s",
+        "acked",
+        "first_id",
+        "forgotten",
+        "pending",
+        "recipient_key",
+        "refs",
+    )
 
-    def __init__(self, accepted_s: float, text_digest: bytes, message_id: int = 0) -> None:
+    def __init__(
+        self,
+        recipient_key: bytes,
+        refs: Sequence[bytes],
+        texts: bytes,
+        accepted_s: float,
+        *,
+        first_id: int = 0,
+        are_digests: bool = False,
+    ) -> None:
+        """
+        Remember messages.
+
+        :param texts: theirs, LF between; or what `digest` makes of each, in hexadecimal digits.
+        """
+        self.recipient_key = recipient_key
+        self.refs = refs
         self.accepted_s = accepted_s
-        self.digest = text_digest
-        self.id = message_id
-        self.is_acked = False
+        self.first_id = first_id
+        self.acked: set[int] = set()
         self.pending: object | None = None
+        self.forgotten = 0
+        self._texts: bytes | None = None
+        self._digests: list[bytes] | None = None
+        if are_digests:
+            self._digests = [bytes.fromhex(text.decode("ascii")) for text in texts.split(b"\n")]
+        elif len(texts) <= len(refs) * _MAX_KEPT_TEXT_BYTES:
+            self._texts = texts
+        else:
+            self._digests = list(map(digest, texts.split(b"\n")))
+
+    def has_text(self, index: int, text: bytes) -> bool:
+        """Whether this was the text of one of them."""
+        if self._digests is not None:
+            return self._digests[index] == digest(text)
+        return self._texts is not None and self._texts.split(b"\n", index + 1)[index] == text
+
+
+class Accepted:
+    """One message that was accepted before."""
+
+    __slots__ = ("_index", "run")
+
+    def __init__(self, run: AcceptedRun, index: int) -> None:
+        self.run = run
+        self._index = index
+
+    @property
+    def id(self) -> int:
+        """Its id in the log of the recipient, as `AcceptedRun.first_id`."""
+        return self.run.first_id and self.run.first_id + self._index
+
+    @property
+    def index(self) -> int:
+        """Which one of its run it is."""
+        return self._index
+
+    @property
+    def is_acked(self) -> bool:
+        """Whether the recipient's program said so."""
+        return self.id in self.run.acked
+
+    def acked(self) -> None:
+        """The recipient's program said so."""
+        self.run.acked.add(self.id)
 
 
 class AcceptedRefs:
@@ -47,21 +123,26 @@ class AcceptedRefs:
     What one sender had accepted under which ref: the last 1,000 refs, for 10 minutes.
 
     Under one ref it remembers as many recipients as one message has at most, the last ones.
+
+    :ivar known: the refs that something is remembered under, and what.
     """
 
-    __slots__ = ("_accepted", "_limits")
+    __slots__ = ("_entries", "_limits", "_runs", "known")
 
     def __init__(self, limits: Limits) -> None:
+        self.known: dict[bytes, AcceptedRun | list[AcceptedRun]] = {}
         self._limits = limits
-        # By ref, in the order of last use, and recipient.
-        self._accepted: OrderedDict[bytes, dict[bytes, Accepted]] = OrderedDict()
+        self._runs: deque[AcceptedRun] = deque()
+        self._entries = 0
 
     def find(self, ref: bytes, recipient_key: bytes, now_s: float) -> Accepted | None:
         """What was accepted under a ref for a recipient, if it is not forgotten."""
-        accepted = self._accepted.get(ref, {}).get(recipient_key)
-        if accepted is None or now_s - accepted.accepted_s >= self._limits.ref_lifetime_s:
-            return None
-        return accepted
+        for run in _as_list(self.known.get(ref)):
+            if run.recipient_key == recipient_key:
+                if now_s - run.accepted_s >= self._limits.ref_lifetime_s:
+                    return None
+                return Accepted(run, run.refs.index(ref))
+        return None
 
     def find_same(
         self, ref: bytes, recipient_key: bytes, text: bytes, now_s: float
@@ -72,34 +153,67 @@ class AcceptedRefs:
         :raises RefReused: the ref stands for another text.
         """
         accepted = self.find(ref, recipient_key, now_s)
-        if accepted is not None and accepted.digest != digest(text):
+        if accepted is not None and not accepted.run.has_text(accepted.index, text):
             raise RefReused
         return accepted
 
-    def accept(self, ref: bytes, recipient_key: bytes, accepted: Accepted) -> None:
-        """Remember that a message was accepted."""
-        self._forget_old(accepted.accepted_s)
-        recipients = self._accepted.setdefault(ref, {})
-        self._accepted.move_to_end(ref)
-        if len(self._accepted) > self._limits.max_refs:
-            self._accepted.popitem(last=False)
-        if recipient_key not in recipients and len(recipients) >= self._limits.max_targets:
-            # One ref for line after line to other names would grow without end.
-            del recipients[next(iter(recipients))]
-        recipients[recipient_key] = accepted
+    def accept(self, run: AcceptedRun) -> None:
+        """Remember messages; for their recipient nothing is remembered under their refs."""
+        self._forget_old(run.accepted_s)
+        self._runs.append(run)
+        self._entries += len(run.refs)
+        known = self.known
+        if len(run.refs) > 1 and known.keys().isdisjoint(run.refs):
+            known.update(dict.fromkeys(run.refs, run))
+        else:
+            for ref in run.refs:
+                self._add(ref, run)
+        limits = self._limits
+        # One ref for line after line to other names would grow without end.
+        most = limits.max_refs * limits.max_targets
+        while len(known) > limits.max_refs or self._entries > most:
+            self._forget_first()
 
-    def forget(self, ref: bytes, recipient_key: bytes) -> None:
+    def forget(self, run: AcceptedRun) -> None:
         """What was accepted could not be kept: it is refused after all."""
-        recipients = self._accepted.get(ref)
-        if recipients is not None:
-            recipients.pop(recipient_key, None)
-            if not recipients:
-                del self._accepted[ref]
+        for ref in run.refs:
+            self._remove(ref, run)
+
+    def _add(self, ref: bytes, run: AcceptedRun) -> None:
+        others = _as_list(self.known.get(ref))
+        # What is too old for the same recipient makes place.
+        others = [other for other in others if other.recipient_key != run.recipient_key]
+        if others:
+            self.known[ref] = [*others, run][-self._limits.max_targets :]
+        else:
+            self.known[ref] = run
+
+    def _remove(self, ref: bytes, run: AcceptedRun) -> None:
+        others = [other for other in _as_list(self.known.get(ref)) if other is not run]
+        if others:
+            self.known[ref] = others
+        else:
+            self.known.pop(ref, None)
+
+    def _forget_first(self) -> None:
+        run = self._runs[0]
+        ref = run.refs[run.forgotten]
+        run.forgotten += 1
+        self._entries -= 1
+        if self.known.get(ref) is run:
+            del self.known[ref]
+        else:
+            self._remove(ref, run)
+        if run.forgotten == len(run.refs):
+            self._runs.popleft()
 
     def _forget_old(self, now_s: float) -> None:
-        while self._accepted:
-            recipients = next(iter(self._accepted.values()))
-            last_used_s = max(accepted.accepted_s for accepted in recipients.values())
-            if now_s - last_used_s < self._limits.ref_lifetime_s:
-                break
-            self._accepted.popitem(last=False)
+        runs = self._runs
+        while runs and now_s - runs[0].accepted_s >= self._limits.ref_lifetime_s:
+            self._forget_first()
+
+
+def _as_list(found: AcceptedRun | list[AcceptedRun] | None) -> list[AcceptedRun]:
+    if found is None:
+        return []
+    return found if isinstance(found, list) else [found]

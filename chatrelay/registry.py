@@ -9,12 +9,15 @@ path.  An owned name may have several holders; they are found as one recipient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from chatrelay.devices import Devices
 from chatrelay.errors import NameInUse, NameReserved, TooManyClients, TooManyWatches
 from chatrelay.interfaces import Device, Recipient, RunRecipient
 from chatrelay.names import SERVER_NAME, Name
+
+if TYPE_CHECKING:
+    from chatrelay.mailbox.mailbox import Mailbox
 
 # The writings of one name, besides its holder's, that the quick path knows: a name of n
 # letters has 2**n.
@@ -46,6 +49,7 @@ class Registry:
     The names of one relay.
 
     :ivar routes: for the quick path: who takes whole runs, by the name as written.
+    :ivar logs: the same for messages with refs: the logs that they go into.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Registry:
         :param max_devices: connections that one name may have.
         """
         self.routes: dict[bytes, RunRecipient] = {}
+        self.logs: dict[bytes, Mailbox] = {}
         self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
         self._holders: dict[bytes, Device | Devices] = {}
         self._bots: dict[bytes, Recipient] = {}

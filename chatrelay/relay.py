@@ -20,6 +20,7 @@ from chatrelay.flow import Flow
 from chatrelay.ids import Ids
 from chatrelay.interfaces import Connected, Recipient
 from chatrelay.limits import Limits
+from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.seams import Mailboxes
 from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
@@ -90,9 +91,18 @@ class Relay:
         mailbox = self.mailboxes.find(key) if self.mailboxes is not None else None
         return mailbox or self.registry.find(key)
 
-    def renew_route(self, key: bytes) -> None:
-        """Let the quick path find a name, or not, as it is now."""
+    def renew_route(self, key: bytes, log: tuple[bytes, Mailbox | None]) -> None:
+        """
+        Let the quick path find an owned name, or not, as it is now.
+
+        :param log: how the name is written, and the log if what is sent to it goes there.
+        """
         self.registry.renew_routes(key)
+        written, mailbox = log
+        if mailbox is not None:
+            self.registry.logs[written] = mailbox
+        else:
+            self.registry.logs.pop(written, None)
 
     def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
         """Tell a sender whose name nobody owns that a message was acked."""

@@ -33,12 +33,13 @@ IMPLEMENTATION: str = _implementation.IMPLEMENTATION
 """Which implementation of the quick path runs, for people."""
 
 if TYPE_CHECKING:
-    from chatrelay.cutting import cut_whole, find_stretch
+    from chatrelay.cutting import cut_confirmed, cut_whole, find_stretch
 else:
+    cut_confirmed = _implementation.cut_confirmed
     cut_whole = _implementation.cut_whole
     find_stretch = _implementation.find_stretch
 
-__all__ = ["IMPLEMENTATION", "Run", "cut_whole", "find_stretch"]
+__all__ = ["IMPLEMENTATION", "Run", "cut_confirmed", "cut_whole", "find_stretch"]
 
 
 class Run:

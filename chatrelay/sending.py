@@ -8,17 +8,19 @@ Each target gets exactly one of a delivery, a place in the log, a repeated answe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
 from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, RefReused, Refusal, UnknownName, UnknownRoom
+from chatrelay.lines import Block
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.waiting import Pending
 from chatrelay.names import Name, parse_name
 from chatrelay.pending import await_decision
-from chatrelay.refs import Accepted, digest
+from chatrelay.refs import AcceptedRun
 from chatrelay.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -49,6 +51,31 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
     targets = list(names.values())
     if not _load_logs(session, targets, message.text, ref):
         _send_to_all(session, message.text, ref, targets)
+
+
+def send_confirmed(session: Session, block: Block) -> int:
+    """
+    Relay messages with refs of their own, up to one that does not go into a log.
+
+    :param block: where they are taken from.
+    :returns: how many; with none, the next line is for `send`.
+    """
+    known = session.accepted_refs().known
+    confirmed = block.cut_confirmed(session.relay.registry.logs, known)
+    for mailbox, _, refs, texts in confirmed:
+        if not mailbox.has_room_for(session, len(refs), texts):
+            return 0
+    served = 0
+    for mailbox, target, refs, texts in confirmed:
+        pending = mailbox.take_run(session, refs, texts)
+        pending.ask(session, target, refs)
+        _accept(session, mailbox.name, refs, texts, pending)
+        if session.mailbox is not None:
+            session.mailbox.sent.add_logged(target, pending.run)
+        served += len(refs)
+    block.taken()
+    session.messages_in += served
+    return served
 
 
 def _load_logs(
@@ -88,15 +115,21 @@ def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: byte
         return
     pending = _deliver(session, target, name, text, ref)
     if pending is not None:
-        pending.ask(session, target, ref)
+        pending.ask(session, target, (ref,))
     elif ref:
         session.answer_sent(target, ref)
     if ref:
-        refs, now_s = session.accepted_refs(), session.relay.seconds()
-        accepted = Accepted(now_s, digest(text))
-        refs.accept(ref, name.key, accepted)
-        if pending is not None:
-            pending.remember(refs, accepted, ref, name.key)
+        _accept(session, name, (ref,), text, pending)
+
+
+def _accept(
+    session: Session, name: Name, refs: Sequence[bytes], texts: bytes, pending: Pending | None
+) -> None:
+    accepted = AcceptedRun(name.key, refs, texts, session.relay.seconds())
+    known = session.accepted_refs()
+    known.accept(accepted)
+    if pending is not None:
+        pending.remember(known, accepted)
 
 
 def _is_answered_again(
@@ -109,10 +142,10 @@ def _is_answered_again(
         raise RefReused(target) from None
     if accepted is None:
         return False
-    if isinstance(accepted.pending, Pending):
-        accepted.pending.ask(session, target, ref)
+    if isinstance(accepted.run.pending, Pending):
+        accepted.run.pending.ask(session, target, (ref,), accepted.index)
     elif accepted.id:
-        session.answer_stored(target, accepted.id, ref)
+        session.answer_stored(target, accepted.id, (ref,))
         if accepted.is_acked:
             session.tell_acked(target, accepted.id, ref)
     else:
@@ -142,7 +175,7 @@ def _deliver(
     if pending is None:
         relay.registry.note_writing(target, name)
     if session.mailbox is not None:
-        session.mailbox.note_sent(stamp, target, text, ref if pending is not None else b"")
+        session.mailbox.sent.add(stamp, target, text, ref if pending is not None else b"")
     return pending
 
 

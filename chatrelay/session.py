@@ -36,7 +36,7 @@ from chatrelay.log_holder import LogHolder
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.relay import Relay
-from chatrelay.sending import send
+from chatrelay.sending import send, send_confirmed
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
 _REVOKED = "The account of this name was made, disabled, removed, or given another secret."
@@ -128,15 +128,15 @@ class Session(LogHolder):
         """
         if self._name is None or self.is_echoed or self.state is State.CLOSED:
             return 0
+        if block.begins_with_tags:
+            return send_confirmed(self, block)
         served = 0
-        log = self.mailbox
-        if log is not None and not log.keeps_history:
-            log = None
+        sent = self.mailbox.sent if self.mailbox is not None and self.keeps_history else None
         prefix = b"%" + self._name.shown + b"%"
         for recipient, lines, count in block.cut(prefix, self.relay.registry.routes):
             first_id = recipient.deliver_run(self, lines, count)
-            if log is not None:
-                log.note_sent_run(recipient.name.shown, lines, count, first_id)
+            if sent is not None:
+                sent.add_run(recipient.name.shown, lines, count, first_id)
             served += count
         self.messages_in += served
         return served

@@ -131,3 +131,9 @@ def decode(chunk: bytes) -> list[Run]:
     if position != len(chunk):
         raise DamagedError("this chunk of a log is cut off")
     return runs
+
+
+def texts_of(lines: bytes) -> bytes:
+    """The texts of a run of lines that all begin with the same ``%SENDER%``."""
+    prefix = lines[: lines.index(b"%", 1) + 1]
+    return lines[len(prefix) : -1].replace(b"\n" + prefix, b"\n")

@@ -6,19 +6,21 @@ One owned name: what is sent to it, what waits, what it sent, and what its sende
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from chatrelay.errors import Blocked, MailboxFull, Refusal
 from chatrelay.interfaces import Recipient
-from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run
+from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run, texts_of
 from chatrelay.mailbox.in_flight import Header
 from chatrelay.mailbox.log import Changes, Loaded
 from chatrelay.mailbox.reader import ReadingDevice
 from chatrelay.mailbox.reading import Reading
 from chatrelay.mailbox.seams import Keeper
+from chatrelay.mailbox.sent import Sent
 from chatrelay.mailbox.shares import BOTS, Shares
 from chatrelay.mailbox.waiting import Ack, Batch, Pending
 from chatrelay.names import Name, parse_name
-from chatrelay.refs import Accepted, AcceptedRefs, digest
+from chatrelay.refs import AcceptedRefs, AcceptedRun
 from chatrelay.stamps import Stamp
 
 _NO_SPACE = "The relay keeps as much as it may for all names together."
@@ -36,6 +38,7 @@ class Mailbox:
         called before.
     :ivar refs: what it had accepted under which ref.
     :ivar blocked: the keys of the names that it takes nothing from.
+    :ivar sent: what it sends.
     :ivar reading: its connections, and how far they have read.
     """
 
@@ -55,7 +58,7 @@ class Mailbox:
         # In order; those before are on their way to the disk.
         self._uncommitted: list[Pending] = []
         self._taken = 0
-        self._sent: list[Run] = []
+        self.sent = Sent(keeper, partial(keeper.changed, self))
         self._acks: list[Ack] = []
         self._receipts: list[tuple[bytes, bytes, int]] = []
 
@@ -70,11 +73,13 @@ class Mailbox:
         self.blocked.update(log.blocked)
         now_s = self._keeper.now_s()
         for age_s, run in log.accepted:
-            key = parse_name(run.party).key
-            for message_id, ref, text in run.entries():
-                is_digest = run.kind is Kind.REMEMBERED
-                text_digest = bytes.fromhex(text.decode("ascii")) if is_digest else digest(text)
-                self.refs.accept(ref, key, Accepted(now_s - age_s, text_digest, message_id))
+            self.refs.accept(
+                AcceptedRun(
+                    *(parse_name(run.party).key, run.refs.split(b" "), run.texts, now_s - age_s),
+                    first_id=run.first_id,
+                    are_digests=run.kind is Kind.REMEMBERED,
+                )
+            )
         for run in log.acked:
             self._note_acked(run)
 
@@ -97,16 +102,6 @@ class Mailbox:
         """Say that what it sent is refused; its connections send, and are told."""
 
     @property
-    def is_read(self) -> bool:
-        """Whether one of its connections is here."""
-        return bool(self.reading.readers)
-
-    @property
-    def keeps_history(self) -> bool:
-        """Whether what was read, and what it sent, is kept."""
-        return self._limits.history_s > 0
-
-    @property
     def takes_runs(self) -> bool:
         """Whether it takes runs now."""
         return self.reading.is_live and all(device.takes_runs for device in self.reading.readers)
@@ -114,7 +109,7 @@ class Mailbox:
     @property
     def needs_runs(self) -> bool:
         """Whether runs have to be shown to it, and do not just go to its connections."""
-        return self.keeps_history or bool(self.blocked)
+        return self.sent.keeps_texts or bool(self.blocked)
 
     def deliver(
         self,
@@ -142,12 +137,12 @@ class Mailbox:
             return 0
         for device in self.reading.readers:
             device.deliver_run(sender, lines, count)
-        if not self.keeps_history:
+        if not self.sent.keeps_texts:
             return 0
         first_id = self._keeper.ids.take(count)
         time_ms = self._keeper.now_ms()
         shown, account = sender.name.shown, sender.account
-        texts = _texts_of(lines)
+        texts = texts_of(lines)
         self._add_handed(Run(Kind.RECEIVED, first_id, count, time_ms, shown, account, b"", texts))
         return first_id
 
@@ -174,19 +169,45 @@ class Mailbox:
             first.deliver(sender, text, stamp, asker)
             for device in others:
                 device.deliver_copy(sender, text, stamp, asker)
-            if self.keeps_history:
+            if self.sent.keeps_texts:
                 self._add_handed(self._run(sender, text, b"", stamp))
             return None
         account = sender.account
-        if not self._unread.has_room(account, len(text) + len(ref) + ENTRY_BYTES):
+        if not self._unread.has_room(account, 1, len(text) + len(ref) + ENTRY_BYTES):
             raise MailboxFull(target)
         if self._keeper.is_full:
             raise MailboxFull(target, sentence=_NO_SPACE)
         pending = Pending(self._run(sender, text, ref, stamp))
         self._add(pending)
-        gate = getattr(asker or sender, "gate", None)
-        if gate is not None:
-            self._keeper.wait_for_store(gate, pending.run.size_bytes)
+        self._hold(asker or sender, pending.run.size_bytes)
+        return pending
+
+    def has_room_for(self, sender: Recipient, length: int, texts: bytes) -> bool:
+        """Whether it takes so many messages into its log, as `take` would one after the other."""
+        return (
+            self.is_loaded
+            and not self.reading.is_live
+            and sender.name.key not in self.blocked
+            and not self._keeper.is_full
+            # Refs are shorter than this.
+            and self._unread.has_room(sender.account, length, len(texts) + length * 2 * ENTRY_BYTES)
+        )
+
+    def take_run(self, sender: Recipient, refs: Sequence[bytes], texts: bytes) -> Pending:
+        """
+        Take messages into its log, for which there is room.
+
+        :param refs: one for each.
+        :param texts: theirs, LF between.
+        """
+        length = len(refs)
+        first_id = self._keeper.ids.take(length)
+        shown, account = sender.name.shown, sender.account
+        numbers = (first_id, length, self._keeper.now_ms())
+        run = Run(Kind.RECEIVED, *numbers, shown, account, b" ".join(refs), texts)
+        pending = Pending(run)
+        self._add(pending)
+        self._hold(sender, run.size_bytes)
         return pending
 
     # Its connections.
@@ -205,37 +226,6 @@ class Mailbox:
         acked = self.reading.ack(device, message_id)
         self._tell_senders(acked)
         self._acks.append(Ack(device, message_id, ref, acked))
-        self._keeper.changed(self)
-
-    # What it sent.
-
-    def note_sent(self, stamp: Stamp, target: bytes, text: bytes, ref: bytes) -> None:
-        """
-        One of its connections sent a message.
-
-        :param ref: if it is being stored under one.
-        """
-        if self.keeps_history:
-            run = Run(Kind.SENT, stamp.number, 1, stamp.time_ms, target, 0, ref, text)
-        elif ref:
-            stands_for = digest(text).hex().encode("ascii")
-            run = Run(Kind.REMEMBERED, stamp.number, 1, stamp.time_ms, target, 0, ref, stands_for)
-        else:
-            return
-        self._sent.append(run)
-        self._keeper.changed(self)
-
-    def note_sent_run(self, target: bytes, lines: bytes, count: int, first_id: int) -> None:
-        """
-        One of its connections sent a run.
-
-        :param lines: as they were delivered.
-        :param first_id: of the messages; 0 if they were given none.
-        """
-        first_id = first_id or self._keeper.ids.take(count)
-        time_ms = self._keeper.now_ms()
-        texts = _texts_of(lines)
-        self._sent.append(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
         self._keeper.changed(self)
 
     def note_acked(self, party: bytes, refs: list[tuple[bytes, int]]) -> None:
@@ -273,7 +263,7 @@ class Mailbox:
         """Give out what is to be written, of which `committed` or `failed` will tell."""
         pending = self._uncommitted[self._taken :]
         self._taken = len(self._uncommitted)
-        sent, self._sent = self._sent, []
+        sent = self.sent.take()
         acks, self._acks = self._acks, []
         receipts, self._receipts = self._receipts, []
         runs = [one.run for one in pending]
@@ -353,6 +343,11 @@ class Mailbox:
         shown, account = sender.name.shown, sender.account
         return Run(Kind.RECEIVED, stamp.number, 1, stamp.time_ms, shown, account, ref, text)
 
+    def _hold(self, sender: Recipient, size_bytes: int) -> None:
+        gate = getattr(sender, "gate", None)
+        if gate is not None:
+            self._keeper.wait_for_store(gate, size_bytes)
+
     def _add(self, pending: Pending) -> None:
         run = pending.run
         self._unread.add(run.account, run.length, run.size_bytes)
@@ -389,10 +384,4 @@ class Mailbox:
         for _, ref, message_id in run.entries():
             accepted = self.refs.find(ref, key, now_s)
             if accepted is not None and accepted.id == int(message_id, 16):
-                accepted.is_acked = True
-
-
-def _texts_of(lines: bytes) -> bytes:
-    """The texts of a run of lines that all begin with the same ``%SENDER%``."""
-    prefix = lines[: lines.index(b"%", 1) + 1]
-    return lines[len(prefix) : -1].replace(b"\n" + prefix, b"\n")
+                accepted.acked()

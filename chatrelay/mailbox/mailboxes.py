@@ -48,8 +48,12 @@ class Surroundings(Protocol):
     def seconds(self) -> Callable[[], float]:
         """A clock that never jumps."""
 
-    def renew_route(self, key: bytes) -> None:
-        """Let the quick path find a name, or not, as it is now."""
+    def renew_route(self, key: bytes, log: tuple[bytes, Mailbox | None]) -> None:
+        """
+        Let the quick path find an owned name, or not, as it is now.
+
+        :param log: how the name is written, and the log if what is sent to it goes there.
+        """
 
     def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
         """Tell a sender whose name nobody owns that a message was acked."""
@@ -279,7 +283,10 @@ class Mailboxes:
 
     def renew_route(self, mailbox: Mailbox) -> None:
         """The mailbox became live, or is it no longer."""
-        self._relay.renew_route(mailbox.name.key)
+        written = self._numbers.get(mailbox.name.key, (0, b""))[1]
+        goes_to_log = mailbox.is_loaded and not mailbox.reading.is_live
+        log = (written, mailbox if goes_to_log else None)
+        self._relay.renew_route(mailbox.name.key, log)
 
     def mailbox_of(self, account: int) -> Mailbox | None:
         """The mailbox of an account that was looked at, loaded or not."""
@@ -300,7 +307,10 @@ class Mailboxes:
 
     def _forget(self, key: bytes) -> None:
         owned = self._numbers.pop(key, None)
-        mailbox = self._mailboxes.pop(owned[0], None) if owned is not None else None
+        if owned is None:
+            return
+        self._relay.renew_route(key, (owned[1], None))
+        mailbox = self._mailboxes.pop(owned[0], None)
         if mailbox is not None:
             self._writer.removed(mailbox)
             self._watched.pop(mailbox, None)
@@ -320,6 +330,7 @@ class Mailboxes:
 
         def loaded(log: Loaded) -> None:
             mailbox.loaded(log)
+            self.renew_route(mailbox)
             self._tell_loaded(mailbox, None)
 
         def failed(failure: Failure) -> None:

@@ -26,15 +26,15 @@ class Shares:
         self.entries = 0
         self.size_bytes = 0
 
-    def has_room(self, account: int, size_bytes: int) -> bool:
-        """Whether one more entry of this sender may wait."""
+    def has_room(self, account: int, entries: int, size_bytes: int) -> bool:
+        """Whether so much more of this sender may wait."""
         limits = self._limits
         share = limits.free_share if account == FREE else limits.owner_share
-        entries, held_bytes = self._of.get(account, (0, 0))
+        held_entries, held_bytes = self._of.get(account, (0, 0))
         return (
-            self.entries < limits.max_mailbox_entries
+            self.entries + entries <= limits.max_mailbox_entries
             and self.size_bytes + size_bytes <= limits.max_mailbox_bytes
-            and entries < limits.max_mailbox_entries * share
+            and held_entries + entries <= limits.max_mailbox_entries * share
             and held_bytes + size_bytes <= limits.max_mailbox_bytes * share
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from chatrelay.errors import Refusal
@@ -10,20 +10,27 @@ from chatrelay.mailbox.entries import Run
 from chatrelay.mailbox.in_flight import Header
 from chatrelay.mailbox.log import Changes
 from chatrelay.mailbox.reader import ReadingDevice
-from chatrelay.refs import Accepted, AcceptedRefs
+from chatrelay.refs import AcceptedRefs, AcceptedRun
 
 
 class Asker(Protocol):
     """A connection that is told what became of what it sent."""
 
-    def answer_stored(self, target: bytes, message_id: int, ref: bytes) -> None:
-        """A message is in the log of its recipient."""
+    def answer_stored(self, target: bytes, first_id: int, refs: Sequence[bytes]) -> None:
+        """Messages are in the log of their recipient."""
 
     def answer_sent(self, target: bytes, ref: bytes) -> None:
         """A message was written to an open connection of its recipient."""
 
     def refuse(self, refusal: Refusal, ref: bytes) -> None:
         """It could not be kept."""
+
+
+class _Asked(NamedTuple):
+    asker: Asker
+    target: bytes
+    refs: Sequence[bytes]
+    first_index: int
 
 
 class Pending:
@@ -34,28 +41,29 @@ class Pending:
     :ivar is_handed: whether it was written to a connection before the commit.
     """
 
-    __slots__ = ("_accepted", "_askers", "_then", "is_handed", "run")
+    __slots__ = ("_accepted", "_asked", "_then", "is_handed", "run")
 
     def __init__(self, run: Run, *, is_handed: bool = False) -> None:
         self.run = run
         self.is_handed = is_handed
-        self._askers: list[tuple[Asker, bytes, bytes]] = []
-        self._accepted: tuple[AcceptedRefs, Accepted, bytes, bytes] | None = None
+        self._asked: list[_Asked] = []
+        self._accepted: tuple[AcceptedRefs, AcceptedRun] | None = None
         self._then: Callable[[], None] | None = None
 
-    def ask(self, asker: Asker, target: bytes, ref: bytes) -> None:
+    def ask(self, asker: Asker, target: bytes, refs: Sequence[bytes], first_index: int = 0) -> None:
         """
         Have somebody told.
 
         :param target: how the recipient is written there.
-        :param ref: what the answer carries.
+        :param refs: what the answers carry, one for each message that is asked about.
+        :param first_index: which one of the run is the first of these.
         """
-        self._askers.append((asker, target, ref))
+        self._asked.append(_Asked(asker, target, refs, first_index))
 
-    def remember(self, refs: AcceptedRefs, accepted: Accepted, ref: bytes, key: bytes) -> None:
-        """Tell what was accepted under which ref, for whom, what became of it."""
+    def remember(self, refs: AcceptedRefs, accepted: AcceptedRun) -> None:
+        """Have what was accepted under refs know what became of it."""
         accepted.pending = self
-        self._accepted = (refs, accepted, ref, key)
+        self._accepted = (refs, accepted)
 
     def when_stored(self, then: Callable[[], None]) -> None:
         """Call something once it is committed."""
@@ -63,11 +71,12 @@ class Pending:
 
     def stored(self) -> None:
         """It is committed."""
+        first_id = self.run.first_id
         if self._accepted is not None:
-            _, accepted, _, _ = self._accepted
-            accepted.id, accepted.pending = self.run.first_id, None
-        for asker, target, ref in self._askers:
-            asker.answer_stored(target, self.run.first_id, ref)
+            _, accepted = self._accepted
+            accepted.first_id, accepted.pending = first_id, None
+        for asker, target, refs, first_index in self._asked:
+            asker.answer_stored(target, first_id + first_index, refs)
         if self._then is not None:
             self._then()
 
@@ -78,15 +87,16 @@ class Pending:
         :param refusal: makes what the askers are told, of the name as they wrote it.
         """
         if self._accepted is not None:
-            refs, accepted, ref, key = self._accepted
+            refs, accepted = self._accepted
             accepted.pending = None
             if not self.is_handed:
-                refs.forget(ref, key)
-        for asker, target, ref in self._askers:
-            if not self.is_handed:
-                asker.refuse(refusal(target), ref)
-            elif ref:
-                asker.answer_sent(target, ref)
+                refs.forget(accepted)
+        for asker, target, asked_refs, _ in self._asked:
+            for ref in asked_refs:
+                if not self.is_handed:
+                    asker.refuse(refusal(target), ref)
+                elif ref:
+                    asker.answer_sent(target, ref)
 
 
 class Ack(NamedTuple):

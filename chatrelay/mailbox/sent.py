@@ -1,0 +1,80 @@
+"""What one name sends, on its way into its own log: its history, and the refs of what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chatrelay.mailbox.entries import Kind, Run, texts_of
+from chatrelay.mailbox.seams import Keeper
+from chatrelay.refs import digest
+from chatrelay.stamps import Stamp
+
+
+class Sent:
+    """
+    What was sent and is not written yet.
+
+    :ivar keeps_texts: whether there is a history of it; if not, only what is stored under a ref
+        is noted, and of its text a digest.
+    """
+
+    def __init__(self, keeper: Keeper, changed: Callable[[], None]) -> None:
+        """
+        Begin with nothing.
+
+        :param changed: called when something is to be written.
+        """
+        self.keeps_texts = keeper.limits.history_s > 0
+        self._keeper = keeper
+        self._changed = changed
+        self._runs: list[Run] = []
+
+    def take(self) -> list[Run]:
+        """Give out what is to be written."""
+        runs, self._runs = self._runs, []
+        return runs
+
+    def add(self, stamp: Stamp, target: bytes, text: bytes, ref: bytes) -> None:
+        """
+        One of its connections sent a message.
+
+        :param ref: if it is being stored under one.
+        """
+        if self.keeps_texts:
+            run = Run(Kind.SENT, stamp.number, 1, stamp.time_ms, target, 0, ref, text)
+        elif ref:
+            stands_for = digest(text).hex().encode("ascii")
+            run = Run(Kind.REMEMBERED, stamp.number, 1, stamp.time_ms, target, 0, ref, stands_for)
+        else:
+            return
+        self._runs.append(run)
+        self._changed()
+
+    def add_logged(self, target: bytes, run: Run) -> None:
+        """
+        One of its connections sent messages that go into a log.
+
+        :param target: how the recipient was written.
+        :param run: as the recipient has them.
+        """
+        if self.keeps_texts:
+            sent = run._replace(kind=Kind.SENT, party=target, account=0)
+        else:
+            digests = [digest(text).hex().encode("ascii") for text in run.texts.split(b"\n")]
+            texts = b"\n".join(digests)
+            sent = run._replace(kind=Kind.REMEMBERED, party=target, account=0, texts=texts)
+        self._runs.append(sent)
+        self._changed()
+
+    def add_run(self, target: bytes, lines: bytes, count: int, first_id: int) -> None:
+        """
+        One of its connections sent a run.
+
+        :param lines: as they were delivered.
+        :param first_id: of the messages; 0 if they were given none.
+        """
+        first_id = first_id or self._keeper.ids.take(count)
+        time_ms = self._keeper.now_ms()
+        texts = texts_of(lines)
+        self._runs.append(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
+        self._changed()
