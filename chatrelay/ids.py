@@ -21,12 +21,13 @@ class Ids:
     """
     The ids of one relay.
 
+    :ivar prefix: what is written before each.
     :ivar last: the last number that was given.
     :ivar set_aside_until: the first number that is not set aside; ``None`` where nothing keeps
         them.
     """
 
-    __slots__ = ("_prefix", "last", "set_aside_until")
+    __slots__ = ("last", "prefix", "set_aside_until")
 
     def __init__(self, next_number: int | None = None) -> None:
         """
@@ -37,11 +38,11 @@ class Ids:
             any other run.
         """
         if next_number is None:
-            self._prefix = secrets.token_hex(6).encode("ascii") + b"-"
+            self.prefix = secrets.token_hex(6).encode("ascii") + b"-"
             self.last = 0
             self.set_aside_until: int | None = None
         else:
-            self._prefix = b""
+            self.prefix = b""
             self.last = next_number - 1
             self.set_aside_until = next_number + SET_ASIDE
 
@@ -57,7 +58,7 @@ class Ids:
 
     def write(self, number: int) -> bytes:
         """Write a number as the protocol does."""
-        return self._prefix + b"%x" % number
+        return self.prefix + b"%x" % number
 
     def read(self, written: bytes) -> int | None:
         """

@@ -181,16 +181,12 @@ class Receiver:
         :param refs: one for each, empty if it had none.
         """
         if refs[0]:
-            between, behind = b" !stored " + target + b" id=", self.eol
-            write = self.relay.ids.write
-            self.outbox.write(
-                b"".join(
-                    [
-                        b"@ref=" + ref + between + write(message_id) + behind
-                        for message_id, ref in enumerate(refs, first_id)
-                    ]
-                )
-            )
+            prefix, eol = self.relay.ids.prefix, self.eol
+            lines = [
+                b"@ref=%b !stored %b id=%b%x%b" % (ref, target, prefix, message_id, eol)
+                for message_id, ref in enumerate(refs, first_id)
+            ]
+            self.outbox.write(b"".join(lines))
             return
         for message_id in range(first_id, first_id + len(refs)):
             self.answer(b"!stored " + target + b" id=" + self.relay.ids.write(message_id), b"")

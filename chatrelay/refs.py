@@ -172,7 +172,7 @@ class AcceptedRefs:
         # One ref for line after line to other names would grow without end.
         most = limits.max_refs * limits.max_targets
         while len(known) > limits.max_refs or self._entries > most:
-            self._forget_first()
+            self._forget_some(len(known) - limits.max_refs)
 
     def forget(self, run: AcceptedRun) -> None:
         """What was accepted could not be kept: it is refused after all."""
@@ -195,22 +195,25 @@ class AcceptedRefs:
         else:
             self.known.pop(ref, None)
 
-    def _forget_first(self) -> None:
+    def _forget_some(self, most: int) -> None:
+        """Forget the oldest: one at least, and no more than that of one run."""
         run = self._runs[0]
-        ref = run.refs[run.forgotten]
-        run.forgotten += 1
-        self._entries -= 1
-        if self.known.get(ref) is run:
-            del self.known[ref]
-        else:
-            self._remove(ref, run)
+        start = run.forgotten
+        run.forgotten = min(len(run.refs), start + max(1, most))
+        self._entries -= run.forgotten - start
+        known = self.known
+        for ref in run.refs[start : run.forgotten]:
+            if known.get(ref) is run:
+                del known[ref]
+            else:
+                self._remove(ref, run)
         if run.forgotten == len(run.refs):
             self._runs.popleft()
 
     def _forget_old(self, now_s: float) -> None:
         runs = self._runs
         while runs and now_s - runs[0].accepted_s >= self._limits.ref_lifetime_s:
-            self._forget_first()
+            self._forget_some(len(runs[0].refs))
 
 
 def _as_list(found: AcceptedRun | list[AcceptedRun] | None) -> list[AcceptedRun]:

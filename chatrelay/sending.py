@@ -75,6 +75,7 @@ def send_confirmed(session: Session, block: Block) -> int:
         served += len(refs)
     block.taken()
     session.messages_in += served
+    _written(session)
     return served
 
 
@@ -108,6 +109,13 @@ def _send_to_all(
             _send_to(session, target, name, text, ref)
         except Refusal as refusal:
             session.refuse(refusal, ref)
+    _written(session)
+
+
+def _written(session: Session) -> None:
+    # Not before: what is in the log of the recipient and what is in the sender's go together.
+    if session.relay.mailboxes is not None:
+        session.relay.mailboxes.write_if_much()
 
 
 def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: bytes) -> None:

@@ -213,6 +213,10 @@ class Mailboxes:
 
         self._decide(self._store.write(job), decided)
 
+    def write_if_much(self) -> None:
+        """Something was sent, wholly: begin to write, if it is worth it."""
+        self._writer.write_if_much()
+
     def tick(self) -> None:
         """A second has passed."""
         now_s = self.now_s()

@@ -104,5 +104,8 @@ class Mailboxes(Protocol):
         :param decided: told ``None`` when that is kept, or why it is not.
         """
 
+    def write_if_much(self) -> None:
+        """Something was sent, wholly: begin to write, if it is worth it."""
+
     def tick(self) -> None:
         """A second has passed."""

@@ -24,6 +24,10 @@ from chatrelay.store.accounts import Accounts
 
 T = TypeVar("T")
 
+# Senders that wait for their answers would all wait for one commit, and the store then for all
+# of them, if it began only when all of them had been read.
+_ENOUGH_BYTES = 32 * 1024
+
 _log = Logger(namespace="chatrelay")
 
 
@@ -105,6 +109,11 @@ class Writer(Holder):
         self._waiting_bytes += size_bytes
         if self._waiting_bytes > self._max_waiting_bytes and gate.hold(self):
             self.held_gates.add(gate)
+
+    def write_if_much(self) -> None:
+        """Begin at once with what would be enough for a commit, if the store has nothing to do."""
+        if self._waiting_bytes >= _ENOUGH_BYTES:
+            self._write()
 
     def when_written(self, then: Callable[[], object]) -> None:
         """Give the store something to do behind everything that has changed until now."""
