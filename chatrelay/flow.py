@@ -22,6 +22,7 @@ class Reason(Enum):
     """What holds a connection besides an outbox over its mark."""
 
     CLAIM = "a claim of a name is being decided"
+    ENDING = "it ends when it has its answers"
 
 
 class Readable(Protocol):

@@ -5,7 +5,9 @@ is owned.
 
 from __future__ import annotations
 
-from chatrelay.flow import Backlog, Gate
+from collections.abc import Callable
+
+from chatrelay.flow import Backlog, Gate, Reason
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.shares import FREE
 from chatrelay.names import Name
@@ -22,13 +24,34 @@ class LogHolder(Receiver):
         leaves.
     """
 
-    __slots__ = ("_refs", "mailbox")
+    __slots__ = ("_awaited", "_refs", "_when_answered", "mailbox")
 
     def __init__(self, relay: Relay, outbox: Backlog, gate: Gate) -> None:
         """Begin without anything."""
         super().__init__(relay, outbox, gate)
         self.mailbox: Mailbox | None = None
         self._refs: AcceptedRefs | None = None
+        self._awaited = 0
+        self._when_answered: Callable[[], None] | None = None
+
+    def awaits_answer(self) -> None:
+        """It will be told what became of something, if it stays."""
+        self._awaited += 1
+
+    def was_answered(self) -> None:
+        """It has been told."""
+        self._awaited -= 1
+        if not self._awaited and self._when_answered is not None:
+            then, self._when_answered = self._when_answered, None
+            then()
+
+    def when_answered(self, then: Callable[[], None]) -> None:
+        """Do something when everything that it has sent is answered; read nothing before."""
+        if not self._awaited:
+            then()
+            return
+        self.gate.hold(Reason.ENDING)
+        self._when_answered = then
 
     def accepted_refs(self) -> AcceptedRefs:
         """What it, or the owner of its name, had accepted under which ref."""

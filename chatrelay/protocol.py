@@ -31,8 +31,9 @@ from chatrelay.lines import Block, LineBuffer, Overlong
 from chatrelay.networks import network_of
 from chatrelay.outbox import Outbox
 from chatrelay.relay import Relay
-from chatrelay.session import Session, State
+from chatrelay.session import Session
 from chatrelay.sockets import set_read_size
+from chatrelay.state import State
 from chatrelay.wire import TLS_FIRST_BYTE, error_line
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ asks of one is `chatrelay.interfaces.Connection` (docs/protocol.rst).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
+from functools import partial
 
 from chatrelay import wire
 from chatrelay.claims import FREE, Grant
@@ -37,20 +37,13 @@ from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.relay import Relay
 from chatrelay.sending import send, send_confirmed
+from chatrelay.state import State
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
 _REVOKED = "The account of this name was made, disabled, removed, or given another secret."
 
 # A long answer looks this often whether it should wait.
 _LINES_BETWEEN_CHECKS = 256
-
-
-class State(Enum):
-    """Where a session is."""
-
-    UNNAMED = "not yet named"
-    NAMED = "named"
-    CLOSED = "closed"
 
 
 class Session(LogHolder):
@@ -204,8 +197,8 @@ class Session(LogHolder):
         # What has waited for the name is what it came for.
         self._waits_to_end = self.mailbox is not None and self.mailbox.reading.is_behind(self)
         if not self._waits_to_end:
-            self._leave("end of input")
-            self.connection.close(self.relay.limits.end_of_input_grace_s)
+            grace_s = self.relay.limits.end_of_input_grace_s
+            self.when_answered(partial(self.close, "end of input", grace_s=grace_s))
 
     def caught_up(self) -> None:
         """Everything that waited for the name is written to it."""
@@ -266,7 +259,14 @@ class Session(LogHolder):
             if self.mailbox is not None:
                 self.mailbox.reading.caps_changed()
 
-    def close(self, why: str, refusal: Refusal | None = None, *, lingers: bool = True) -> None:
+    def close(
+        self,
+        why: str,
+        refusal: Refusal | None = None,
+        *,
+        lingers: bool = True,
+        grace_s: float | None = None,
+    ) -> None:
         """
         Free the name, write what is to be written, and close.
 
@@ -278,7 +278,7 @@ class Session(LogHolder):
             if refusal is not None:
                 self.answer(wire.error_line(refusal), b"")
             self._leave(why)
-            self.connection.close(self.relay.limits.close_grace_s, lingers=lingers)
+            self.connection.close(grace_s or self.relay.limits.close_grace_s, lingers=lingers)
 
     # What the relay tells it.
 

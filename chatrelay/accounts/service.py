@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -65,6 +65,7 @@ class AccountService(Service):
         self.store = store or StoreThread(reactor, directory)
         self._reactor = reactor
         self._relay = relay
+        self._mailboxes: Mailboxes | None = None
         self._directory = directory
         # All of them at the start: one that can not be had is told then.
         count = relay.limits.max_running_hashes
@@ -83,7 +84,8 @@ class AccountService(Service):
         _log.info("registered names are kept in {directory}", directory=self._directory)
         relay = self._relay
         call_later = partial(self._reactor.callLater, 0)
-        relay.keep(Mailboxes(relay, self.store, owned, call_later=call_later), Ids(first_id))
+        self._mailboxes = Mailboxes(relay, self.store, owned, call_later=call_later)
+        relay.keep(self._mailboxes, Ids(first_id))
         hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
         relay.claims = AccountClaims(
             self.store,
@@ -102,7 +104,8 @@ class AccountService(Service):
         """
         super().stopService()
         self._threads.stop()
-        return self.store.close()
+        closing = succeed(None) if self._mailboxes is None else self._mailboxes.close()
+        return closing.addCallback(lambda _: self.store.close())
 
     def _in_thread(
         self, work: Callable[[], object], done: Callable[[object | Exception], None]

@@ -59,9 +59,13 @@ def _pong(_session: Session, _words: list[bytes], _ref: bytes) -> Iterable[bytes
     return ()
 
 
-def _quit(session: Session, _words: list[bytes], _ref: bytes) -> Iterator[bytes]:
-    yield b"!bye"
-    session.close("it quit")
+def _quit(session: Session, _words: list[bytes], ref: bytes) -> Iterable[bytes]:
+    def leave() -> None:
+        session.answer(b"!bye", ref)
+        session.close("it quit")
+
+    session.when_answered(leave)
+    return ()
 
 
 VERBS = (

@@ -225,6 +225,7 @@ class Mailbox:
         """
         acked = self.reading.ack(device, message_id)
         self._tell_senders(acked)
+        device.awaits_answer()
         self._acks.append(Ack(device, message_id, ref, acked))
         self._keeper.changed(self)
 
@@ -291,6 +292,7 @@ class Mailbox:
                 pending.stored()
         for device, message_id, ref, _ in batch.acks:
             device.answer_acked(message_id, ref)
+            device.was_answered()
         for sender, ref, message_id in batch.receipts:
             self._keeper.tell_acked(sender, self, ref, message_id)
         self.reading.settle()
@@ -306,6 +308,7 @@ class Mailbox:
         self._refuse(batch.pending, refusal)
         for ack in reversed(batch.acks):
             ack.device.refuse(refusal(self.name.shown), ack.ref)
+            ack.device.was_answered()
             self.reading.take_back(ack.headers)
         self.reading.settle()
 

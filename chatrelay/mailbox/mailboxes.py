@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -14,9 +14,9 @@ from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
 from chatrelay.flow import Gate
 from chatrelay.ids import Ids
-from chatrelay.limits import Limits
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Page, Written
 from chatrelay.mailbox.mailbox import Mailbox
+from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.upkeep import Upkeep
 from chatrelay.mailbox.writer import Batches, Store, Writer
 from chatrelay.names import Name
@@ -30,33 +30,6 @@ PAGE_BYTES = 256 * 1024
 _TOO_MANY_BLOCKED = "You block as many names as you may; /unblock some."
 
 _log = Logger(namespace="chatrelay")
-
-
-class Surroundings(Protocol):
-    """What is asked of the relay."""
-
-    limits: Limits
-    ids: Ids
-
-    def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
-
-    def timestamp(self, milliseconds_since_epoch: int) -> bytes:
-        """Write a time as the protocol does."""
-
-    @property
-    def seconds(self) -> Callable[[], float]:
-        """A clock that never jumps."""
-
-    def renew_route(self, key: bytes, log: tuple[bytes, Mailbox | None]) -> None:
-        """
-        Let the quick path find an owned name, or not, as it is now.
-
-        :param log: how the name is written, and the log if what is sent to it goes there.
-        """
-
-    def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
-        """Tell a sender whose name nobody owns that a message was acked."""
 
 
 class Mailboxes:
@@ -212,6 +185,10 @@ class Mailboxes:
                 accounts.logs.unblock(mailbox.account, name.key)
 
         self._decide(self._store.write(job), decided)
+
+    def close(self) -> Deferred[None]:
+        """Write everything; fires with ``None`` when that is done, or could not be."""
+        return self._writer.close()
 
     def write_if_much(self) -> None:
         """Something was sent, wholly: begin to write, if it is worth it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatrelay.claims import Decided
 from chatrelay.flow import Gate
+from chatrelay.ids import Ids
 from chatrelay.limits import Limits
 from chatrelay.mailbox.log import Entry, Page
 from chatrelay.names import Name
@@ -58,6 +59,33 @@ class Keeper(Clock, Protocol):
 
     def tell_acked(self, sender: bytes, mailbox: Mailbox, ref: bytes, message_id: int) -> None:
         """A message of somebody whose name nobody owns was acked."""
+
+
+class Surroundings(Protocol):
+    """What is asked of the relay."""
+
+    limits: Limits
+    ids: Ids
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+
+    def timestamp(self, milliseconds_since_epoch: int) -> bytes:
+        """Write a time as the protocol does."""
+
+    @property
+    def seconds(self) -> Callable[[], float]:
+        """A clock that never jumps."""
+
+    def renew_route(self, key: bytes, log: tuple[bytes, Mailbox | None]) -> None:
+        """
+        Let the quick path find an owned name, or not, as it is now.
+
+        :param log: how the name is written, and the log if what is sent to it goes there.
+        """
+
+    def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
+        """Tell a sender whose name nobody owns that a message was acked."""
 
 
 class Mailboxes(Protocol):

@@ -6,14 +6,12 @@ is known how much there is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay.errors import Refusal
-from chatrelay.ids import Ids
-from chatrelay.limits import Limits
+from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.writer import Store
 from chatrelay.store.accounts import Accounts
 
@@ -22,20 +20,6 @@ PRUNE_INTERVAL_S = 60.0
 _log = Logger(namespace="chatrelay")
 
 Freed = Mapping[int, tuple[int, int]]
-
-
-class Surroundings(Protocol):
-    """What is asked of the relay."""
-
-    limits: Limits
-    ids: Ids
-
-    def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
-
-    @property
-    def seconds(self) -> Callable[[], float]:
-        """A clock that never jumps."""
 
 
 class Upkeep:

@@ -25,6 +25,12 @@ class Asker(Protocol):
     def refuse(self, refusal: Refusal, ref: bytes) -> None:
         """It could not be kept."""
 
+    def awaits_answer(self) -> None:
+        """It will be told something, if it stays."""
+
+    def was_answered(self) -> None:
+        """It has been told."""
+
 
 class _Asked(NamedTuple):
     asker: Asker
@@ -58,6 +64,7 @@ class Pending:
         :param refs: what the answers carry, one for each message that is asked about.
         :param first_index: which one of the run is the first of these.
         """
+        asker.awaits_answer()
         self._asked.append(_Asked(asker, target, refs, first_index))
 
     def remember(self, refs: AcceptedRefs, accepted: AcceptedRun) -> None:
@@ -77,6 +84,7 @@ class Pending:
             accepted.first_id, accepted.pending = first_id, None
         for asker, target, refs, first_index in self._asked:
             asker.answer_stored(target, first_id + first_index, refs)
+            asker.was_answered()
         if self._then is not None:
             self._then()
 
@@ -97,6 +105,7 @@ class Pending:
                     asker.refuse(refusal(target), ref)
                 elif ref:
                     asker.answer_sent(target, ref)
+            asker.was_answered()
 
 
 class Ack(NamedTuple):

@@ -89,6 +89,7 @@ class Writer(Holder):
         self._changed: dict[Mailbox, None] = {}
         self._commits: deque[_Commit] = deque()
         self._then: list[Callable[[], object]] = []
+        self._closed: list[Deferred[None]] = []
         self._waiting_bytes = 0
         self._is_scheduled = False
         self._is_writing = False
@@ -114,6 +115,14 @@ class Writer(Holder):
         """Begin at once with what would be enough for a commit, if the store has nothing to do."""
         if self._waiting_bytes >= _ENOUGH_BYTES:
             self._write()
+
+    def close(self) -> Deferred[None]:
+        """Write everything; fires with ``None`` when that is done, or could not be."""
+        closed: Deferred[None] = Deferred()
+        self._closed.append(closed)
+        self._write()
+        self._fire_if_idle()
+        return closed
 
     def when_written(self, then: Callable[[], object]) -> None:
         """Give the store something to do behind everything that has changed until now."""
@@ -155,6 +164,13 @@ class Writer(Holder):
             assert first.result is not None, "it was asked"  # noqa: S101
             self._told(first.batches, first.result)
         self.release_gates()
+        self._fire_if_idle()
+
+    def _fire_if_idle(self) -> None:
+        if not self._is_writing and not self._changed:
+            closed, self._closed = self._closed, []
+            for deferred in closed:
+                deferred.callback(None)
 
 
 def _write(changes: list[Changes], bounds: Bounds, now_s: float, accounts: Accounts) -> Written:
