@@ -9,10 +9,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.mailbox.log import Bounds, Changes
 from chatrelay.store import database as module
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import (
@@ -35,6 +37,7 @@ from tests.store_harness import (
     unprivileged,
 )
 
+BOUNDS = Bounds(100, 10_000, keeps_read=True, keep_sent_s=600.0, keep_sent_entries=1000)
 FIRST = "CREATE TABLE account (key BLOB NOT NULL) STRICT;"
 SECOND = """
 -- A comment; with a semicolon.
@@ -116,7 +119,10 @@ class MakingTests(DatabaseTestCase):
             self.assertEqual(found, value, pragma)
         tables = database.connection.execute("PRAGMA table_list").fetchall()
         ours = [row for row in tables if not row[1].startswith("sqlite_")]
-        self.assertEqual({row[1] for row in ours}, {"account", "token", "login", "revocation"})
+        self.assertEqual(
+            {row[1] for row in ours},
+            {"account", "token", "login", "revocation", "chunk", "mailbox", "block", "next_id"},
+        )
         self.assertTrue(all(row[5] for row in ours), "STRICT")
 
     def test_what_was_half_made_is_never_found(self) -> None:
@@ -478,6 +484,25 @@ class UpgradeTests(DatabaseTestCase):
         self.assertEqual(self.content(backup), before)
         self.assertEqual(stat.S_IMODE(backup.stat().st_mode), 0o600)
         self.assertEqual(self.files(), sorted([LOCK_NAME, FILE_NAME, backup.name]))
+
+    def test_from_each_version_that_was_shipped(self) -> None:
+        shipped = sorted(SCHEMA_DIRECTORY.glob("*.sql"))
+        for version in range(1, len(shipped)):
+            shutil.rmtree(self.directory)
+            shutil.rmtree(self.schema_directory)
+            self.schema_directory.mkdir()
+            for path in shipped[:version]:
+                self.schema(path.name, path.read_text())
+            with closing(self.open()) as database, database.transaction():
+                Accounts(database.connection).add(name("carol"), HASH, NOW_S)
+            database = open_database(self, self.directory)
+            with database.transaction():
+                logs = Accounts(database.connection).logs
+                [(number, key, _)] = logs.owned_names()
+                self.assertEqual(key, b"carol")
+                logs.write([Changes(number, read_id=7)], BOUNDS, NOW_S)
+            self.assertEqual(logs.load(number, NOW_S, 0.0).read_id, 7)
+            database.close()
 
     def test_the_backup_can_take_its_place(self) -> None:
         self.insert()

@@ -69,7 +69,7 @@ class ThreadTests(TestCase):
     def setUp(self) -> None:
         self.directory = temporary_directory(self)
         self.store = StoreThread(reactor, self.directory)
-        self.store.open()
+        self.store.open(Accounts.last_revocation)
         self.addCleanup(self.store.close)
 
     def test_both_write(self) -> Deferred[None]:

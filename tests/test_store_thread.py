@@ -441,7 +441,9 @@ class OpeningAndClosingTests(ThreadTestCase):
 
     def test_a_second_relay(self) -> None:
         second = self.another()
-        self.assertIn("in use by another relay", str(self.assertRaises(StoreError, second.open)))
+        self.assertIn(
+            "in use by another relay", str(self.assertRaises(StoreError, second.open, keys))
+        )
         self.successResultOf(second.close())
         self.assertTrue(self.result(self.store.write(adds("carol"))))
 
@@ -459,7 +461,7 @@ class OpeningAndClosingTests(ThreadTestCase):
         self.successResultOf(self.store.close())
         self.assertEqual(sorted(os.listdir(self.directory)), ["chatrelay.lock", FILE_NAME])
         third = self.another()
-        third.open()
+        third.open(Accounts.last_revocation)
         self.assertEqual(len(self.successResultOf(third.read(keys))), 3)
         self.successResultOf(third.close())
 
@@ -467,7 +469,7 @@ class OpeningAndClosingTests(ThreadTestCase):
         for threadpool in (ImmediateThreadpool(), ManualThreadpool()):
             self.result(self.store.close())
             store = self.another(threadpool)
-            store.open()
+            store.open(Accounts.last_revocation)
             order: list[str] = []
 
             def close(_: object, store: StoreThread = store, order: list[str] = order) -> None:
@@ -492,7 +494,7 @@ class OpeningAndClosingTests(ThreadTestCase):
         with self.failing("COMMIT", sqlite3.SQLITE_IOERR):
             self.refusal(self.store.write(adds("dave")), StoreFailed)
             self.result(self.store.close())
-        self.another().open()
+        self.another().open(Accounts.last_revocation)
 
     def test_a_process_that_forked_since_writes_its_own_number(self) -> None:
         lock = self.directory / "chatrelay.lock"
