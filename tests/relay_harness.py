@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -28,6 +29,12 @@ EPOCH_S = 1_790_000_000
 READ_BYTES = 64 * 1024
 WRITE_BYTES = 128 * 1024
 _MOST_TURNS = 200_000
+# Fields of the logs' classes that hold something only while somebody waits for it.
+_OF_CONNECTIONS = {
+    *("_changed", "_commits", "_then", "_gates", "_loading", "_to_write_again"),
+    *("_uncommitted", "_taken", "_sent", "_acks", "_receipts"),
+    *("readers", "_leaving", "_in_flight"),
+}
 # Sentences are for people: tests, like programs, do without them.
 _SENTENCE = re.compile(rb"\A((?:@[^ ]+ )?![^:]*) :.*\Z")
 
@@ -390,6 +397,20 @@ def what_is_left(world: World) -> dict[str, object]:
         for field, value in vars(part).items():
             if isinstance(value, dict | set | list):
                 left[f"{type(part).__name__}.{field}"] = value
+    if relay.mailboxes is not None:
+        left |= _what_is_left_of_logs(relay.mailboxes)
     left.pop("Registry._reserved", None)
     left.pop("Registry._bots", None)
     return {what: value for what, value in left.items() if value}
+
+
+def _what_is_left_of_logs(mailboxes: Any) -> dict[str, object]:
+    """What names of their own keep of connections, or for the disk; not the logs themselves."""
+    parts = [mailboxes, mailboxes._writer]
+    for mailbox in mailboxes._mailboxes.values():
+        parts += [mailbox, mailbox.reading]
+    left: dict[str, object] = {}
+    for part in parts:
+        for field in filter(partial(hasattr, part), _OF_CONNECTIONS):
+            left[f"{type(part).__name__}.{field}"] = getattr(part, field)
+    return left

@@ -17,6 +17,7 @@ from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.bots.participant import BotParticipant
+from chatrelay.ids import Ids
 from chatrelay.limits import Limits
 from chatrelay.session import Session
 from tests.relay_harness import Client, World, what_is_left
@@ -133,7 +134,8 @@ def play(
         # Looking at the clock takes time, so that a few lines are a client's share.
         looks = count()
         relay.seconds = lambda: world.clock.seconds() + 0.0002 * next(looks)
-    relay._run_id = b"id"
+    # Without the word that makes the ids of each run different.
+    relay.ids = Ids(1)
     relay.registry.add_bot(
         BotParticipant(
             reverse, relay.registry.find, relay.wall_clock, lambda *_: None, relay.limits

@@ -237,7 +237,9 @@ class Owners(RuleBasedStateMachine):
             assert len(devices) == 1 or all(device.grant.is_proven for device in devices)
         assert sum(len(registry.devices(holder.name.key)) for holder in registry) == len(named)
         for written, recipient in registry.routes.items():
-            assert registry.find(parse_name(written).key) is recipient
+            key = parse_name(written).key
+            # Its log, where that has to see what comes.
+            assert recipient in (registry.find(key), self.world.relay.find(key))
 
     def teardown(self) -> None:
         for client in self.clients:

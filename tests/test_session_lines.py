@@ -338,5 +338,5 @@ class FailureTests(SynchronousTestCase):
 
 
 def alice_line(world: World) -> bytes:
-    since = world.relay.timestamp(world.relay.wall_clock())
+    since = world.relay.timestamp(world.relay.now_ms())
     return b"!who alice since=" + since + b" idle=0 rooms="

@@ -22,7 +22,10 @@ PURE = [
     *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
     *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
     *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets", "chatrelay.secret"),
-    *("chatrelay.networks",),
+    *("chatrelay.networks", "chatrelay.ids", "chatrelay.log_holder"),
+    *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
+    *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
+    *("chatrelay.mailbox.seams", "chatrelay.mailbox.shares", "chatrelay.mailbox.waiting"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
