@@ -399,6 +399,8 @@ def what_is_left(world: World) -> dict[str, object]:
                 left[f"{type(part).__name__}.{field}"] = value
     if relay.mailboxes is not None:
         left |= _what_is_left_of_logs(relay.mailboxes)
+    # Names of their own, that are not live.
+    left.pop("Registry.logs")
     left.pop("Registry._reserved", None)
     left.pop("Registry._bots", None)
     return {what: value for what, value in left.items() if value}

@@ -240,6 +240,9 @@ class Owners(RuleBasedStateMachine):
             key = parse_name(written).key
             # Its log, where that has to see what comes.
             assert recipient in (registry.find(key), self.world.relay.find(key))
+        for written, mailbox in registry.logs.items():
+            assert self.world.relay.find(parse_name(written).key) is mailbox
+            assert not mailbox.reading.is_live
 
     def teardown(self) -> None:
         for client in self.clients:

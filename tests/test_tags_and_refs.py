@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.errors import RefReused
 from chatrelay.limits import Limits
-from chatrelay.refs import Accepted, AcceptedRefs, digest
+from chatrelay.refs import AcceptedRefs, AcceptedRun
 from tests.relay_harness import World
 
 
@@ -232,7 +232,7 @@ def has_text(
 
 
 def accept(refs: AcceptedRefs, ref: bytes, recipient: bytes, text: bytes, now_s: float) -> None:
-    refs.accept(ref, recipient, Accepted(now_s, digest(text)))
+    refs.accept(AcceptedRun(recipient, (ref,), text, now_s))
 
 
 class AcceptedRefsProperties(SynchronousTestCase):
