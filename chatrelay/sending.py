@@ -74,8 +74,7 @@ def send_confirmed(session: Session, block: Block) -> int:
             session.mailbox.sent.add_logged(target, pending.run)
         served += len(refs)
     block.taken()
-    session.messages_in += served
-    _written(session)
+    note_sent(session, served)
     return served
 
 
@@ -109,13 +108,15 @@ def _send_to_all(
             _send_to(session, target, name, text, ref)
         except Refusal as refusal:
             session.refuse(refusal, ref)
-    _written(session)
+    note_sent(session, 0)
 
 
-def _written(session: Session) -> None:
+def note_sent(session: Session, count: int) -> None:
+    """A session has sent something wholly; so many messages are to be counted."""
+    session.messages_in += count
     # Not before: what is in the log of the recipient and what is in the sender's go together.
     if session.relay.mailboxes is not None:
-        session.relay.mailboxes.write_if_much()
+        session.relay.mailboxes.sent(session.gate)
 
 
 def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: bytes) -> None:

@@ -36,7 +36,7 @@ from chatrelay.log_holder import LogHolder
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.relay import Relay
-from chatrelay.sending import send, send_confirmed
+from chatrelay.sending import note_sent, send, send_confirmed
 from chatrelay.state import State
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
@@ -131,7 +131,7 @@ class Session(LogHolder):
             if sent is not None:
                 sent.add_run(recipient.name.shown, lines, count, first_id)
             served += count
-        self.messages_in += served
+        note_sent(self, served)
         return served
 
     def line_received(self, line: bytes) -> None:

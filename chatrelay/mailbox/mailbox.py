@@ -179,7 +179,6 @@ class Mailbox:
             raise MailboxFull(target, sentence=_NO_SPACE)
         pending = Pending(self._run(sender, text, ref, stamp))
         self._add(pending)
-        self._hold(asker or sender, pending.run.size_bytes)
         return pending
 
     def has_room_for(self, sender: Recipient, length: int, texts: bytes) -> bool:
@@ -207,7 +206,6 @@ class Mailbox:
         run = Run(Kind.RECEIVED, *numbers, shown, account, b" ".join(refs), texts)
         pending = Pending(run)
         self._add(pending)
-        self._hold(sender, run.size_bytes)
         return pending
 
     # Its connections.
@@ -346,16 +344,11 @@ class Mailbox:
         shown, account = sender.name.shown, sender.account
         return Run(Kind.RECEIVED, stamp.number, 1, stamp.time_ms, shown, account, ref, text)
 
-    def _hold(self, sender: Recipient, size_bytes: int) -> None:
-        gate = getattr(sender, "gate", None)
-        if gate is not None:
-            self._keeper.wait_for_store(gate, size_bytes)
-
     def _add(self, pending: Pending) -> None:
         run = pending.run
         self._unread.add(run.account, run.length, run.size_bytes)
         self._uncommitted.append(pending)
-        self._keeper.changed(self)
+        self._keeper.changed(self, run.size_bytes)
 
     def _add_handed(self, run: Run) -> None:
         self._add(Pending(run, is_handed=True))

@@ -190,9 +190,13 @@ class Mailboxes:
         """Write everything; fires with ``None`` when that is done, or could not be."""
         return self._writer.close()
 
-    def write_if_much(self) -> None:
-        """Something was sent, wholly: begin to write, if it is worth it."""
-        self._writer.write_if_much()
+    def sent(self, gate: Gate) -> None:
+        """
+        Something was sent, wholly: begin to write, if that is worth it.
+
+        :param gate: of who has sent it; it is held if more is to be written than may wait.
+        """
+        self._writer.sent(gate)
 
     def tick(self) -> None:
         """A second has passed."""
@@ -254,13 +258,9 @@ class Mailboxes:
         reading.addCallbacks(then, failed)
         reading.addErrback(lambda failure: _log.failure("delivering a log failed", failure))
 
-    def changed(self, mailbox: Mailbox) -> None:
-        """Something is to be written: ask for it soon."""
-        self._writer.changed(mailbox)
-
-    def wait_for_store(self, gate: Gate, size_bytes: int) -> None:
-        """More is to be written; hold who sent it if that is too much."""
-        self._writer.hold(gate, size_bytes)
+    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+        """Something of this size is to be written: ask for it soon."""
+        self._writer.changed(mailbox, size_bytes)
 
     def renew_route(self, mailbox: Mailbox) -> None:
         """The mailbox became live, or is it no longer."""

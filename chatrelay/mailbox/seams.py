@@ -35,11 +35,8 @@ class Keeper(Clock, Protocol):
     def watch(self, mailbox: Mailbox) -> None:
         """Call `Mailbox.tick` once a second."""
 
-    def changed(self, mailbox: Mailbox) -> None:
-        """Something is to be written: ask for it soon."""
-
-    def wait_for_store(self, gate: Gate, size_bytes: int) -> None:
-        """More is to be written; hold who sent it if that is too much."""
+    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+        """Something of this size is to be written: ask for it soon."""
 
     def load_page(
         self,
@@ -132,8 +129,12 @@ class Mailboxes(Protocol):
         :param decided: told ``None`` when that is kept, or why it is not.
         """
 
-    def write_if_much(self) -> None:
-        """Something was sent, wholly: begin to write, if it is worth it."""
+    def sent(self, gate: Gate) -> None:
+        """
+        Something was sent, wholly: begin to write, if that is worth it.
+
+        :param gate: of who has sent it; it is held if more is to be written than may wait.
+        """
 
     def tick(self) -> None:
         """A second has passed."""

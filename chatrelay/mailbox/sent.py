@@ -18,11 +18,11 @@ class Sent:
         is noted, and of its text a digest.
     """
 
-    def __init__(self, keeper: Keeper, changed: Callable[[], None]) -> None:
+    def __init__(self, keeper: Keeper, changed: Callable[[int], None]) -> None:
         """
         Begin with nothing.
 
-        :param changed: called when something is to be written.
+        :param changed: called with how many bytes more are to be written.
         """
         self.keeps_texts = keeper.limits.history_s > 0
         self._keeper = keeper
@@ -47,8 +47,7 @@ class Sent:
             run = Run(Kind.REMEMBERED, stamp.number, 1, stamp.time_ms, target, 0, ref, stands_for)
         else:
             return
-        self._runs.append(run)
-        self._changed()
+        self._add(run)
 
     def add_logged(self, target: bytes, run: Run) -> None:
         """
@@ -63,8 +62,7 @@ class Sent:
             digests = [digest(text).hex().encode("ascii") for text in run.texts.split(b"\n")]
             texts = b"\n".join(digests)
             sent = run._replace(kind=Kind.REMEMBERED, party=target, account=0, texts=texts)
-        self._runs.append(sent)
-        self._changed()
+        self._add(sent)
 
     def add_run(self, target: bytes, lines: bytes, count: int, first_id: int) -> None:
         """
@@ -76,5 +74,8 @@ class Sent:
         first_id = first_id or self._keeper.ids.take(count)
         time_ms = self._keeper.now_ms()
         texts = texts_of(lines)
-        self._runs.append(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
-        self._changed()
+        self._add(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
+
+    def _add(self, run: Run) -> None:
+        self._runs.append(run)
+        self._changed(run.size_bytes)

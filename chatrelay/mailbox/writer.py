@@ -94,8 +94,9 @@ class Writer(Holder):
         self._is_scheduled = False
         self._is_writing = False
 
-    def changed(self, mailbox: Mailbox) -> None:
-        """Something of a mailbox is to be written."""
+    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+        """Something of a mailbox is to be written, of this size."""
+        self._waiting_bytes += size_bytes
         self._changed[mailbox] = None
         if not self._is_scheduled and not self._is_writing:
             self._is_scheduled = True
@@ -105,16 +106,16 @@ class Writer(Holder):
         """Nothing of it can be."""
         self._changed.pop(mailbox, None)
 
-    def hold(self, gate: Gate, size_bytes: int) -> None:
-        """So much more is to be written; hold who sent it if that is too much."""
-        self._waiting_bytes += size_bytes
-        if self._waiting_bytes > self._max_waiting_bytes and gate.hold(self):
-            self.held_gates.add(gate)
+    def sent(self, gate: Gate) -> None:
+        """
+        Begin at once with what is enough for a commit, if the store has nothing to do.
 
-    def write_if_much(self) -> None:
-        """Begin at once with what would be enough for a commit, if the store has nothing to do."""
+        :param gate: of who has sent the last of it; it is held if that is too much.
+        """
         if self._waiting_bytes >= _ENOUGH_BYTES:
             self._write()
+        if self._waiting_bytes > self._max_waiting_bytes and gate.hold(self):
+            self.held_gates.add(gate)
 
     def close(self) -> Deferred[None]:
         """Write everything; fires with ``None`` when that is done, or could not be."""
