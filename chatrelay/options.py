@@ -121,8 +121,8 @@ class Options(usage.Options):
         self["interface"] = check_interface(written)
 
     def opt_data(self, written: str) -> None:
-        """Where registered names are kept; "none" keeps none. [default: chatrelay in the
-        XDG state directory]
+        """Where registered names and their messages are kept; "none" keeps none.
+        [default: chatrelay in the XDG state directory]
         """
         self["data"] = written
 

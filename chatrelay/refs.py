@@ -159,7 +159,7 @@ class AcceptedRefs:
 
     def accept(self, run: AcceptedRun) -> None:
         """Remember messages; for their recipient nothing is remembered under their refs."""
-        self._forget_old(run.accepted_s)
+        self.forget_old(run.accepted_s)
         self._runs.append(run)
         self._entries += len(run.refs)
         known = self.known
@@ -210,7 +210,8 @@ class AcceptedRefs:
         if run.forgotten == len(run.refs):
             self._runs.popleft()
 
-    def _forget_old(self, now_s: float) -> None:
+    def forget_old(self, now_s: float) -> None:
+        """Forget what has been remembered for long enough."""
         runs = self._runs
         while runs and now_s - runs[0].accepted_s >= self._limits.ref_lifetime_s:
             self._forget_some(len(runs[0].refs))

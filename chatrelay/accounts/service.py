@@ -81,7 +81,9 @@ class AccountService(Service):
             partial(_begin, int(self._relay.wall_clock() * 1_000_000))
         )
         self._threads.start()
-        _log.info("registered names are kept in {directory}", directory=self._directory)
+        _log.info(
+            "registered names and their messages are kept in {directory}", directory=self._directory
+        )
         relay = self._relay
         call_later = partial(self._reactor.callLater, 0)
         self._mailboxes = Mailboxes(relay, self.store, owned, call_later=call_later)

@@ -258,6 +258,16 @@ class Mailbox:
         """Whether it is read further than the log says."""
         return self.reading.read_id > self.reading.committed_read_id
 
+    def is_idle(self, now_s: float) -> bool:
+        """Whether all that is known of it can be read again from the store."""
+        self.refs.forget_old(now_s)
+        return (
+            self.is_loaded
+            and self.reading.is_idle
+            and not (self.refs.known or self._uncommitted or self._acks or self._receipts)
+            and not (self.sent or self.has_unwritten_cursor)
+        )
+
     def take_batch(self) -> Batch:
         """Give out what is to be written, of which `committed` or `failed` will tell."""
         pending = self._uncommitted[self._taken :]

@@ -207,7 +207,8 @@ class Mailboxes:
         again, self._to_write_again = self._to_write_again, {}
         for mailbox in again:
             self.changed(mailbox)
-        self._upkeep.tick()
+        if self._upkeep.tick():
+            self._put_away_idle(now_s)
 
     # What a mailbox asks for.
 
@@ -286,6 +287,14 @@ class Mailboxes:
 
     # How it does it.
 
+    def _put_away_idle(self, now_s: float) -> None:
+        busy = self._loading.keys() | self._watched.keys() | self._to_write_again.keys()
+        for mailbox in list(self._mailboxes.values()):
+            if mailbox not in busy and mailbox.is_idle(now_s):
+                del self._mailboxes[mailbox.account]
+                mailbox.is_loaded = False
+                self.renew_route(mailbox)
+
     def _forget(self, key: bytes) -> None:
         owned = self._numbers.pop(key, None)
         if owned is None:
@@ -335,10 +344,14 @@ class Mailboxes:
         self._upkeep.used_bytes = result.used_bytes
         self._note_freed(result.freed)
         for mailbox, batch in batches:
-            if mailbox.account in result.gone:
-                mailbox.failed(batch, UnknownName)
-            else:
-                mailbox.committed(batch)
+            try:
+                if mailbox.account in result.gone:
+                    mailbox.failed(batch, UnknownName)
+                else:
+                    mailbox.committed(batch)
+            except Exception:
+                # The others wait, too.
+                _log.failure("telling of a commit failed")
 
     def _note_freed(self, freed: Mapping[int, tuple[int, int]]) -> None:
         for account, (entries, size_bytes) in freed.items():

@@ -69,6 +69,11 @@ class Reading:
         """Whether what is committed now will be sent to who has to ack it."""
         return any(reader.has_to_ack for reader in self.readers.values())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no connection, and none that may still be sent something."""
+        return not (self.readers or self._leaving)
+
     # The connections.
 
     def attach(self, device: ReadingDevice) -> None:

@@ -29,6 +29,10 @@ class Sent:
         self._changed = changed
         self._runs: list[Run] = []
 
+    def __bool__(self) -> bool:
+        """Whether there is something to be written."""
+        return bool(self._runs)
+
     def take(self) -> list[Run]:
         """Give out what is to be written."""
         runs, self._runs = self._runs, []

@@ -48,15 +48,17 @@ class Upkeep:
         """Whether all logs together have as much as they may."""
         return self.used_bytes > self._relay.limits.max_store_bytes
 
-    def tick(self) -> None:
-        """A second has passed."""
+    def tick(self) -> bool:
+        """A second has passed; returns whether it is time for what is done once a minute."""
         now_s = self._relay.seconds()
-        if self.is_full or now_s - self._pruned_s >= PRUNE_INTERVAL_S:
+        is_time = now_s - self._pruned_s >= PRUNE_INTERVAL_S
+        if is_time:
             self._pruned_s = now_s
-            if not self._is_pruning:
-                self._prune()
+        if (is_time or self.is_full) and not self._is_pruning:
+            self._prune()
         if self._relay.ids.is_running_out and not self._is_setting_aside:
             self._set_ids_aside()
+        return is_time
 
     def _prune(self) -> None:
         limits = self._relay.limits
