@@ -16,6 +16,7 @@ from chatrelay.errors import RefReused
 from chatrelay.limits import Limits
 
 _DIGEST_BYTES = 16
+_NONE: set[int] = set()
 # Longer texts are remembered by their digests: as they are, one sender could hold 8 MB of them.
 _MAX_KEPT_TEXT_BYTES = 128
 
@@ -70,23 +71,25 @@ class AcceptedRun:
         self.refs = refs
         self.accepted_s = accepted_s
         self.first_id = first_id
-        self.acked: set[int] = set()
+        # A set of its own takes as much as all else, and most need none.
+        self.acked = _NONE
         self.pending: object | None = None
         self.forgotten = 0
         self._texts: bytes | None = None
-        self._digests: list[bytes] | None = None
+        self._digests = b""
         if are_digests:
-            self._digests = [bytes.fromhex(text.decode("ascii")) for text in texts.split(b"\n")]
+            self._digests = bytes.fromhex(texts.decode("ascii"))
         elif len(texts) <= len(refs) * _MAX_KEPT_TEXT_BYTES:
             self._texts = texts
         else:
-            self._digests = list(map(digest, texts.split(b"\n")))
+            self._digests = b"".join(map(digest, texts.split(b"\n")))
 
     def has_text(self, index: int, text: bytes) -> bool:
         """Whether this was the text of one of them."""
-        if self._digests is not None:
-            return self._digests[index] == digest(text)
-        return self._texts is not None and self._texts.split(b"\n", index + 1)[index] == text
+        if self._texts is not None:
+            return self._texts.split(b"\n", index + 1)[index] == text
+        start = index * _DIGEST_BYTES
+        return self._digests[start : start + _DIGEST_BYTES] == digest(text)
 
 
 class Accepted:
@@ -115,6 +118,8 @@ class Accepted:
 
     def acked(self) -> None:
         """The recipient's program said so."""
+        if self.run.acked is _NONE:
+            self.run.acked = set()
         self.run.acked.add(self.id)
 
 
