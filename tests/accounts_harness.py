@@ -7,6 +7,7 @@ Hashing is quick, and is done at once, or when a test says so.
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.accounts import secrets
 from chatrelay.accounts.service import AccountService
+from chatrelay.limits import Limits
 from chatrelay.names import Name, parse_name
 from chatrelay.store.accounts import Account, Accounts
 from chatrelay.store.thread import StoreThread
@@ -46,8 +48,14 @@ class OwnedWorld(World):
         *arguments: Any,
         hashing: ImmediateThreadpool | None = None,
         storing: ImmediateThreadpool | None = None,
+        directory: Path | None = None,
         **options: Any,
     ) -> None:
+        """
+        Start it.
+
+        :param directory: where another one had its accounts; a new one if ``None``.
+        """
         super().__init__(*arguments, **options)
         quick = (
             mock.patch.object(secrets, "hash_secret", quick_hash),
@@ -59,7 +67,10 @@ class OwnedWorld(World):
         self.hashing = hashing or ImmediateThreadpool()
         self.storing = storing or ImmediateThreadpool()
         reactor = ThreadlessReactor(self.clock)
-        directory = self.directory = temporary_directory(test)
+        directory = self.directory = directory or temporary_directory(test)
+        self._test = test
+        self._begun_with = (arguments, options)
+        self._is_stopped = False
         self.store = StoreThread(reactor, directory, threadpool=self.storing)
         self.service = AccountService(
             reactor, self.relay, directory, hashing_threads=self.hashing, store=self.store
@@ -68,9 +79,14 @@ class OwnedWorld(World):
         test.addCleanup(self._stop)
 
     def owner(self, name: bytes, secret: bytes = SECRET, host: str = "127.0.0.1") -> Client:
-        """Connect a client that has registered its name, or logged in."""
+        """
+        Connect a client that has registered its name, or logged in.
+
+        What waits for the name has not been read.
+        """
         client = self.connect(host)
-        (told,) = client.lines(name + b" " + secret)
+        client.send(name + b" " + secret + b"\n")
+        told = client.told_first()
         if told.startswith(b"!error bad-secret "):
             client.lines(name)
             (told,) = client.lines(b"/register " + secret)
@@ -98,7 +114,44 @@ class OwnedWorld(World):
 
         self.in_store(job)
 
+    def restarted(self, limits: Limits | None = None, *, is_killed: bool = False) -> OwnedWorld:
+        """
+        Stop this relay, and start another one with what it has kept, a second later.
+
+        :param limits: other ones than before.
+        :param is_killed: what its store was not given yet, and what that has not done, is lost.
+        """
+        if is_killed:
+            self.kill()
+        else:
+            for client in self.clients:
+                client.take()
+            stopping = self.factory.shut_down()
+            self.settle()
+            assert stopping.called
+            self._stop()
+        arguments, options = self._begun_with
+        return OwnedWorld(
+            self._test,
+            *([limits] if limits is not None else arguments),
+            directory=self.directory,
+            **{**options, "epoch_s": self.relay.wall_clock() + 1},
+        )
+
+    def kill(self) -> None:
+        """End it as SIGKILL does."""
+        self._is_stopped = True
+        if isinstance(self.storing, ManualThreadpool):
+            self.storing.pending.clear()
+        assert self.store._runner is not None
+        assert self.store._database is not None
+        self.store._runner.close()
+        self.store._database.close()
+
     def _stop(self) -> None:
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         stopped = self.service.stopService()
         if isinstance(self.storing, ManualThreadpool):
             self.storing.run_all()

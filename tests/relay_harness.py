@@ -241,6 +241,13 @@ class Client:
         self.seen = len(self.transport.taken)
         return taken
 
+    def told_first(self) -> bytes:
+        """The first of the lines that `told` would return; the others are still to be asked for."""
+        line, end, _ = bytes(self.transport.taken[self.seen :]).partition(b"\n")
+        assert end, line
+        self.seen += len(line) + 1
+        return without_sentence(line.removesuffix(b"\r"))
+
     def told(self) -> list[bytes]:
         """The lines that came since this was last asked, without ends and sentences."""
         raw = self.raw()
@@ -253,6 +260,7 @@ class World:
     A relay with clients, on a clock that a test moves.
 
     :ivar is_confidential: what connections are said to be; ``None`` leaves that to the relay.
+    :ivar epoch_s: what the wall clock shows when the clock is at nothing.
     """
 
     is_confidential: bool | None = True
@@ -267,6 +275,7 @@ class World:
         verbose: bool = False,
         seconds: Callable[[], float] | None = None,
         work_s: float = 0.0,
+        epoch_s: float = EPOCH_S,
     ) -> None:
         """
         Start a relay.
@@ -275,10 +284,11 @@ class World:
             more than nothing a round takes several turns.
         """
         self.clock = Clock()
+        self.epoch_s = epoch_s
         self.relay = Relay(
             limits,
             seconds=seconds or self.clock.seconds,
-            wall_clock=lambda: EPOCH_S + self.clock.seconds(),
+            wall_clock=lambda: self.epoch_s + self.clock.seconds(),
             reserved=[parse_name(name) for name in reserved],
             claims=claims,
             allows_insecure_secrets=allows_insecure_secrets,

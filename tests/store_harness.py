@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -97,6 +98,57 @@ class ManualThreadpool(ImmediateThreadpool):
         """Run everything, and what is given meanwhile."""
         while self.pending:
             self.run()
+
+
+class FaultyConnection(sqlite3.Connection):
+    """A connection whose statements fail as a test says."""
+
+    faults: dict[str, int] = {}
+    """The beginning of a statement, and the code of SQLite that it fails with."""
+    statements: list[str] = []
+
+    def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
+        self.statements.append(statement)
+        for beginning, code in self.faults.items():
+            if statement.startswith(beginning):
+                raise fault(code)
+        return super().execute(statement, *arguments)
+
+
+def fault(code: int) -> sqlite3.Error:
+    """What sqlite3 raises for a code."""
+    kind = sqlite3.OperationalError
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        kind = sqlite3.DatabaseError  # type: ignore[assignment]
+    error = kind("no words for people")
+    error.sqlite_errorcode = code
+    return error
+
+
+def let_fail(test: SynchronousTestCase | Cleanups) -> None:
+    """Have databases that are opened from now on fail where `failing` says."""
+    real = sqlite3.connect
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        return real(*arguments, **{"factory": FaultyConnection, **options})
+
+    for patch in (
+        mock.patch.object(FaultyConnection, "faults", {}),
+        mock.patch.object(FaultyConnection, "statements", []),
+        mock.patch.object(database.sqlite3, "connect", connect),
+    ):
+        patch.start()
+        test.addCleanup(patch.stop)
+
+
+@contextmanager
+def failing(beginning: str, code: int) -> Iterator[None]:
+    """Let statements fail, by their beginning."""
+    FaultyConnection.faults[beginning] = code
+    try:
+        yield
+    finally:
+        del FaultyConnection.faults[beginning]
 
 
 class Cleanups(ExitStack):

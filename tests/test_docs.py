@@ -212,6 +212,7 @@ class RunnerTests(SynchronousTestCase):
         for documented, actual in (
             ("since=2026-11-22T10:00:00.000Z idle=3", "since=2027-01-01T23:59:59.999Z idle=0"),
             ("@id=5d0c3f1e9a27-1c", "@id=416dcf156474-2"),
+            ("@id=65bfeda25e002", "@id=416dcf156474f"),
             ("from 127.0.0.1 port 50312;", "from ::1 port 2;"),
             ("left after 3 min 12 s: it quit", "left after 0 s: it quit"),
         ):
@@ -239,6 +240,20 @@ class BrokenTranscriptTests(TranscriptTests):
 
     def test_a_line_that_is_left_out(self) -> None:
         self._assert_fails("exchange", "alice > %alice%hello\n")
+
+    def test_an_id_that_is_another(self) -> None:
+        self._assert_fails(
+            "exchange",
+            "alice > /caps id\nalice < !caps id\n"
+            "alice > %alice%1\nalice < @id=65bfeda25e002 %alice%1\n"
+            "alice > %alice%2\nalice < @id=65bfeda25e002 %alice%2\n",
+        )
+        self._assert_fails(
+            "exchange",
+            "alice > /caps id\nalice < !caps id\n"
+            "alice > %alice%1\nalice < @id=65bfeda25e002 %alice%1\n"
+            "alice > /ping 65bfeda25e002\nalice < !pong 65bfeda25e003\n",
+        )
 
     def test_a_connection_that_stays_open(self) -> None:
         self._assert_fails("exchange", "alice > /ping\nalice < [closed]\n")

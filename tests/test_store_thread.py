@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.errors import BadSecret, Busy, ShuttingDown, StoreFailed
-from chatrelay.store import database as database_module
 from chatrelay.store import thread as thread_module
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import FILE_NAME, Database, StoreError
@@ -27,38 +25,17 @@ from tests.store_harness import (
     HASH,
     NOW_S,
     Cleanups,
+    FaultyConnection,
     ImmediateThreadpool,
     ManualThreadpool,
     ThreadlessReactor,
+    failing,
+    fault,
+    let_fail,
     name,
     open_store,
     temporary_directory,
 )
-
-
-class FaultyConnection(sqlite3.Connection):
-    """A connection whose statements fail as a test says."""
-
-    faults: dict[str, int] = {}
-    """The beginning of a statement, and the code of SQLite that it fails with."""
-    statements: list[str] = []
-
-    def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
-        self.statements.append(statement)
-        for beginning, code in self.faults.items():
-            if statement.startswith(beginning):
-                raise fault(code)
-        return super().execute(statement, *arguments)
-
-
-def fault(code: int) -> sqlite3.Error:
-    """What sqlite3 raises for a code."""
-    kind = sqlite3.OperationalError
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        kind = sqlite3.DatabaseError  # type: ignore[assignment]
-    error = kind("no words for people")
-    error.sqlite_errorcode = code
-    return error
 
 
 def adds(written: str) -> Callable[[Accounts], bool]:
@@ -83,14 +60,7 @@ class ThreadTestCase(SynchronousTestCase):
         self.events: list[LogEvent] = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-        self.patch(FaultyConnection, "faults", {})
-        self.patch(FaultyConnection, "statements", [])
-        real = sqlite3.connect
-
-        def connect(*arguments: Any, **options: Any) -> Any:
-            return real(*arguments, **{"factory": FaultyConnection, **options})
-
-        self.patch(database_module.sqlite3, "connect", connect)
+        let_fail(self)
         self.clock = Clock()
         self.threadpool = ManualThreadpool()
         self.store = open_store(
@@ -108,12 +78,6 @@ class ThreadTestCase(SynchronousTestCase):
     def said(self) -> list[str]:
         events, self.events[:] = list(self.events), []
         return [formatEvent(event) for event in events if event["log_level"] is LogLevel.error]
-
-    @contextmanager
-    def failing(self, beginning: str, code: int) -> Iterator[None]:
-        FaultyConnection.faults[beginning] = code
-        yield
-        del FaultyConnection.faults[beginning]
 
 
 class OrderTests(ThreadTestCase):
@@ -257,7 +221,7 @@ class FaultTests(ThreadTestCase):
                 (sqlite3.SQLITE_NOTADB, "no SQLite database"),
                 (sqlite3.SQLITE_BUSY, "another process"),
             ]:
-                with self.failing(beginning, code):
+                with failing(beginning, code):
                     refusal = self.refusal(self.store.write(adds("bob")), StoreFailed)
                     self.assertEqual(refusal.sentence, SENTENCE)
                     [line] = self.said()
@@ -270,16 +234,16 @@ class FaultTests(ThreadTestCase):
         self.assertEqual(self.result(self.store.read(keys)), [b"alice", b"bob"])
 
     def test_the_connection_can_not_be_made_again(self) -> None:
-        with self.failing("COMMIT", sqlite3.SQLITE_IOERR):
+        with failing("COMMIT", sqlite3.SQLITE_IOERR):
             self.refusal(self.store.write(adds("bob")), StoreFailed)
         for code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB):
-            with self.failing("PRAGMA application_id", code):
+            with failing("PRAGMA application_id", code):
                 self.refusal(self.store.write(adds("bob")), StoreFailed)
                 self.refusal(self.store.read(keys), StoreFailed)
         self.assertEqual(self.result(self.store.read(keys)), [b"alice"])
 
     def test_the_file_is_gone_and_comes_back(self) -> None:
-        with self.failing("BEGIN", sqlite3.SQLITE_IOERR):
+        with failing("BEGIN", sqlite3.SQLITE_IOERR):
             self.refusal(self.store.read(keys), StoreFailed)
         path, away = self.directory / FILE_NAME, self.directory / "away"
         path.rename(away)
@@ -343,7 +307,7 @@ class FaultTests(ThreadTestCase):
             (self.store.write(adds(f"name{number}")), self.store.read(keys)) for number in range(50)
         ]
         FaultyConnection.statements.clear()
-        with self.failing("BEGIN IMMEDIATE", sqlite3.SQLITE_BUSY):
+        with failing("BEGIN IMMEDIATE", sqlite3.SQLITE_BUSY):
             self.threadpool.run_all()
         self.assertEqual(FaultyConnection.statements.count("BEGIN IMMEDIATE"), 1)
         for write, read in jobs:
@@ -363,7 +327,7 @@ class FaultTests(ThreadTestCase):
         self.assertIn("it is damaged", self.said()[0])
 
     def test_one_line_a_minute(self) -> None:
-        with self.failing("BEGIN IMMEDIATE", sqlite3.SQLITE_FULL):
+        with failing("BEGIN IMMEDIATE", sqlite3.SQLITE_FULL):
             for seconds, lines in [(0, 1), (0, 0), (59, 0), (1, 1), (59, 0)]:
                 self.clock.advance(seconds)
                 self.refusal(self.store.write(adds("bob")), StoreFailed)
@@ -491,7 +455,7 @@ class OpeningAndClosingTests(ThreadTestCase):
 
     def test_while_the_disk_fails(self) -> None:
         self.result(self.store.write(adds("carol")))
-        with self.failing("COMMIT", sqlite3.SQLITE_IOERR):
+        with failing("COMMIT", sqlite3.SQLITE_IOERR):
             self.refusal(self.store.write(adds("dave")), StoreFailed)
             self.result(self.store.close())
         self.another().open(Accounts.last_revocation)

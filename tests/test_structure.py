@@ -26,7 +26,7 @@ PURE = [
     *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
     *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
-    *("chatrelay.mailbox.waiting",),
+    *("chatrelay.mailbox.waiting", "chatrelay.state"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.

@@ -34,6 +34,8 @@ any language with ``:name: FILE``
 Times, ids, ephemeral ports and durations are not compared, `_VARIABLE` says how.  The
 documented port 12345 is replaced by the one that the test's relay has, 12346 by a free one;
 a client that is started without ``--port`` is told.  The home directory is an empty one.
+An id that somebody has read may be written in the same session, and is the same one wherever it
+stands again.
 """
 
 from __future__ import annotations
@@ -65,13 +67,14 @@ DOCUMENTED_TLS_PORT = "12346"
 
 _VARIABLE = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}Z|[+-]\d{4})"), "<time>"),
-    (re.compile(r"\b[0-9a-f]{12}-[0-9a-f]+\b"), "<id>"),
+    (re.compile(r"\b[0-9a-f]{12}(?:-[0-9a-f]+|[0-9a-f]{1,4})\b"), "<id>"),
     (re.compile(r"^\d\d:\d\d:\d\d "), "<time> "),
     (re.compile(r"\bidle=\d+"), "idle=<seconds>"),
     (re.compile(r"(?:127\.0\.0\.1|::1) port \d+"), "<loopback> port <port>"),
     (re.compile(r"\bafter (?:\d+ min )?\d+ s\b"), "after <duration>"),
     (re.compile(r"\bin \d+\.\d s\b"), "in <duration>"),
 ]
+_ID = _VARIABLE[1][0]
 _STEP = re.compile(r"(?P<who>\S+) +(?P<what>[$<>])(?: (?P<line>.*))?\Z")
 _OVER = b"/ping the-transcript-is-over"
 
@@ -289,18 +292,19 @@ class Party(ABC):
     def close(self) -> None:
         """Go, and leave nothing behind."""
 
-    def expect(self, expected: str) -> None:
-        """Read what is expected, and nothing else."""
+    def expect(self, expected: str) -> str:
+        """Read what is expected, and nothing else; returns what came."""
         actual = self.read_line()
         if actual is None or not line_matches(expected, actual):
             raise TranscriptError(f"{self.who} reads\n  {actual}\nand not\n  {expected}")
+        return actual
 
-    def expect_after_any(self, expected: str) -> None:
-        """Read until what is expected comes."""
+    def expect_after_any(self, expected: str) -> str:
+        """Read until what is expected comes, and return it."""
         seen = []
         while (actual := self.read_line()) is not None:
             if line_matches(expected, actual):
-                return
+                return actual
             seen.append(actual)
         raise TranscriptError(f"{self.who} never reads\n  {expected}\nbut\n  " + "\n  ".join(seen))
 
@@ -462,6 +466,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
     """
     parties: dict[str, Party] = {}
     pending_any: set[str] = set()
+    ids = _Ids()
     tls_port = free_port()
     try:
         for written in block.text.splitlines():
@@ -488,11 +493,12 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
                     parties[who].write(who.encode() + b"\n")
                     parties[who].expect("!welcome ...")
             if what == ">":
-                _do(parties[who], line)
+                _do(parties[who], ids.written(line))
             elif line == "...":
                 pending_any.add(who)
             else:
-                _see(parties[who], line, after_any=who in pending_any)
+                actual = _see(parties[who], line, after_any=who in pending_any)
+                ids.read(line, actual)
                 pending_any.discard(who)
         for who, party in parties.items():
             if who not in pending_any:
@@ -510,6 +516,28 @@ def _with_port(command: str, port: str) -> str:
     return command.replace("-m chatrelay.client ", f"-m chatrelay.client --port {port} ")
 
 
+class _Ids:
+    """The ids of a session: what each that is documented stands for."""
+
+    def __init__(self) -> None:
+        self._actual: dict[str, str] = {}
+
+    def read(self, expected: str, actual: str) -> None:
+        """Note the ids in a line, or see that they are those that were read before."""
+        documented_ids, read_ids = _ID.findall(expected), _ID.findall(actual)
+        if len(documented_ids) != len(read_ids):
+            return  # Some are left out.
+        for documented, read in zip(documented_ids, read_ids, strict=True):
+            known = self._actual.setdefault(documented, read)
+            others = {one for one in self._actual if self._actual[one] == read}
+            if known != read or others != {documented}:
+                raise TranscriptError(f"the id in {actual} is another than {documented} was")
+
+    def written(self, line: str) -> str:
+        """A line with the ids that are meant."""
+        return _ID.sub(lambda found: self._actual.get(found[0], found[0]), line)
+
+
 def _do(party: Party, line: str) -> None:
     if line == "[end of input]":
         party.end_input()
@@ -520,7 +548,7 @@ def _do(party: Party, line: str) -> None:
         party.write(line.encode() + b"\n")
 
 
-def _see(party: Party, line: str, *, after_any: bool) -> None:
+def _see(party: Party, line: str, *, after_any: bool) -> str:
     status = re.fullmatch(r"\[exit status (\d+)\]", line)
     if status is not None:
         assert isinstance(party, Program)
@@ -531,9 +559,10 @@ def _see(party: Party, line: str, *, after_any: bool) -> None:
     elif line == "[closed]":
         party.expect_end()
     elif after_any:
-        party.expect_after_any(line)
+        return party.expect_after_any(line)
     else:
-        party.expect(line)
+        return party.expect(line)
+    return ""
 
 
 def _expect_nothing_more(party: Party) -> None:
