@@ -6,10 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay import errors
 from chatrelay.client.core import (
-    Answer,
-    Answers,
     Message,
     Reply,
     UnknownRefusal,
@@ -20,7 +17,7 @@ from chatrelay.client.core import (
     refusal_from,
     same_name,
 )
-from chatrelay.errors import REFUSALS, Misuse, Refusal, UnknownName
+from chatrelay.errors import REFUSALS, Misuse
 
 
 class ParsingTests(SynchronousTestCase):
@@ -68,6 +65,8 @@ class ParsingTests(SynchronousTestCase):
         self.assertEqual(message.id, "a1")
         self.assertEqual(message.time, datetime(2026, 11, 22, 10, tzinfo=UTC))
         self.assertEqual(message.tags["x"], "")
+        self.assertFalse(message.again)
+        self.assertTrue(parse_line(b"@id=a1;again %alice%hi").again)
         for written in (b"yesterday", b"2026-11-22T10:00:00"):
             self.assertIsNone(parse_line(b"@time=" + written + b" %alice%hi").time)
 
@@ -157,111 +156,3 @@ class WritingTests(SynchronousTestCase):
         self.assertTrue(same_name("#ops", "#ops"))
         self.assertFalse(same_name("bob", "rob"))
         self.assertFalse(same_name("bob", "#bob"))
-
-
-class AnswersTests(SynchronousTestCase):
-    """Which answers belong to which line."""
-
-    def setUp(self) -> None:
-        self.answers = Answers(b"p-")
-        self.done: list[object] = []
-
-    def ask(self, *targets: str) -> str:
-        line = b"%" + ",".join(targets).encode() + b"%hi"
-        written = self.answers.ask_message(line, list(targets), self.done.append)
-        head, _, rest = written.partition(b" ")
-        self.assertEqual(rest, line)
-        return head.decode()
-
-    def take(self, line: str) -> bool:
-        return self.answers.take(parse_line(line.encode()))
-
-    def test_sent(self) -> None:
-        """One target, one answer, and then none is waited for."""
-        ref = self.ask("bob")
-        self.assertEqual(len(self.answers), 1)
-        self.assertTrue(self.take(f"{ref} !sent bob"))
-        self.assertEqual(self.done, [[Answer("bob", "sent")]])
-        self.assertFalse(self.take(f"{ref} !sent bob"))
-        self.assertEqual(len(self.answers), 0)
-
-    def test_stored(self) -> None:
-        """A stored message has an id."""
-        self.take(f"{self.ask('bob')} !stored bob id=x7")
-        self.assertEqual(self.done, [[Answer("bob", "stored", "x7")]])
-
-    def test_several_targets(self) -> None:
-        """Each target has its own answer, in their order."""
-        ref = self.ask("bob", "dave", "erin")
-        self.take(f"{ref} !sent bob")
-        self.take(f"{ref} !error unknown-name dave :Nobody.")
-        self.assertEqual(self.done, [])
-        self.take(f"{ref} !sent erin")
-        [[bob, dave, erin]] = self.done
-        self.assertEqual((bob, erin), (Answer("bob", "sent"), Answer("erin", "sent")))
-        self.assertIsInstance(dave, UnknownName)
-
-    def test_whole_line_refused(self) -> None:
-        """One error without a name answers for all targets."""
-        self.take(f"{self.ask('bob', 'dave')} !error bad-text :No.")
-        [outcomes] = self.done
-        self.assertEqual([type(outcome) for outcome in outcomes], [errors.BadText] * 2)
-
-    def test_interleaved(self) -> None:
-        """Answers that come late, as !stored does, find their line by its ref."""
-        first, second = self.ask("bob"), self.ask("dave")
-        self.take(f"{second} !sent dave")
-        self.take(f"{first} !stored bob id=1")
-        self.assertEqual(self.done, [[Answer("dave", "sent")], [Answer("bob", "stored", "1")]])
-
-    def test_not_an_answer(self) -> None:
-        """Lines without a ref, or with somebody else's, are events."""
-        self.ask("bob")
-        for line in ("!sent bob", "@ref=other !sent bob", "%bob%hi", "@ref=p-9 %bob%x", "junk"):
-            self.assertFalse(self.take(line), line)
-
-    def test_acked_is_not_the_answer(self) -> None:
-        """What comes under the ref but answers nothing is left alone."""
-        self.assertFalse(self.take(f"{self.ask('bob')} !acked bob id=1"))
-        self.assertEqual(self.done, [])
-
-    def test_command(self) -> None:
-        """A command's answer is what comes under its ref until its fence is answered."""
-        lines = self.answers.ask_command(b"/who", self.done.append)
-        self.assertEqual(lines, [b"@ref=p-1 /who", b"@ref=p-2 /ping ."])
-        for line in ("@ref=p-1 !who bob", "@ref=p-1 !end who 1"):
-            self.assertTrue(self.take(line))
-        self.assertFalse(self.take("%bob%hi"))
-        self.assertEqual(self.done, [])
-        self.assertTrue(self.take("@ref=p-2 !pong ."))
-        self.assertEqual([event.word for event in self.done[0]], ["who", "end"])
-
-    def test_fence_refused(self) -> None:
-        """Whatever answers the fence ends the command."""
-        self.answers.ask_command(b"/pong", self.done.append)
-        self.take("@ref=p-2 !error rate-limited :Slowly.")
-        self.assertEqual(self.done, [[]])
-
-    @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), max_size=8), st.randoms())
-    def test_any_interleaving(self, lines: list[list[bool]], random) -> None:
-        """However the answers of several lines are interleaved, each gets its own."""
-        answers = Answers(b"")
-        results: dict[int, list[object]] = {}
-        waiting = []
-        for number, fates in enumerate(lines):
-            targets = [f"n{number}-{index}" for index in range(len(fates))]
-            answers.ask_message(
-                b"x", targets, lambda got, number=number: results.update({number: got})
-            )
-            waiting.append(
-                [
-                    (f"{number + 1}", target, fate)
-                    for target, fate in zip(targets, fates, strict=True)
-                ]
-            )
-        while any(waiting):
-            ref, target, fate = random.choice([one for one in waiting if one]).pop(0)
-            said = f"!sent {target}" if fate else f"!error unknown-name {target} :No."
-            self.assertTrue(answers.take(parse_line(f"@ref={ref} {said}".encode())))
-        for number, fates in enumerate(lines):
-            self.assertEqual([not isinstance(one, Refusal) for one in results[number]], fates)

@@ -369,7 +369,10 @@ class CommandTests(ClientCase):
         """Answer the command and its fence; returns the command's line."""
         command, fence = self.relay.lines()
         ref, _, line = command.partition(b" ")
-        self.relay.say(*[ref + b" " + answer for answer in lines])
+        tags = [
+            (ref + b";" + line[1:] if line[:1] == b"@" else ref + b" " + line) for line in lines
+        ]
+        self.relay.say(*tags)
         self.relay.say(fence.partition(b" ")[0] + b" !pong .")
         return line
 
@@ -433,6 +436,26 @@ class CommandTests(ClientCase):
                 [b"!registered Karl :Yours."],
                 None,
             ),
+            (
+                lambda: client.history("bob", 2, after="a1"),
+                b"/history bob 2 after=a1",
+                [
+                    b"!history bob",
+                    b"@id=a2 %bob%hi",
+                    b"@id=a3;to=bob %carol%ho",
+                    b"!end history 2",
+                ],
+                [
+                    Message("bob", "hi", id="a2", tags={"id": "a2"}),
+                    Message("carol", "ho", id="a3", tags={"id": "a3", "to": "bob"}, to="bob"),
+                ],
+            ),
+            (
+                lambda: client.history(before=Message("bob", "hi", id="a2")),
+                b"/history 50 before=a2",
+                [b"!history", b"!end history 0"],
+                [],
+            ),
             (client.token, b"/token", [b"!token crt_x :Keep it."], "crt_x"),
         ]:
             asking = call()
@@ -449,9 +472,32 @@ class CommandTests(ClientCase):
             lambda: client.register("new-secret", "crt_" + "x" * 43),
             lambda: client.register("two words here"),
             lambda: client.rename("karl", "short"),
+            lambda: client.ack(Message("bob", "no id")),
+            lambda: client.history(before="a1", after="a2"),
+            lambda: client.history("bob dave"),
         ):
             self.assertRaises(Misuse, misuse)
         self.assertEqual(self.relay.lines(), [])
+
+    def test_one_line(self) -> None:
+        """What is answered when it is kept, perhaps after what was asked later."""
+        for call, written, answer in [
+            (lambda: self.client.ack(Message("bob", "hi", id="a1")), b"/ack a1", b"!acked a1"),
+            (lambda: self.client.block("bob"), b"/block bob", b"!blocked bob"),
+            (lambda: self.client.unblock("bob"), b"/unblock bob", b"!unblocked bob"),
+        ]:
+            asking, pinging = call(), self.client.ping()
+            line, ping, fence = self.relay.lines()
+            ref, _, rest = line.partition(b" ")
+            self.assertEqual(rest, written)
+            self.relay.say(*(asked.replace(b"/ping", b"!pong") for asked in (ping, fence)))
+            self.successResultOf(pinging)
+            self.assertNoResult(asking)
+            self.relay.say(ref + b" " + answer)
+            self.assertIsNone(self.successResultOf(asking))
+        asking = self.client.block("bob")
+        self.relay.say(self.refs()[0] + b"!error not-allowed :Nobody owns your name.")
+        self.failureResultOf(asking, errors.NotAllowed)
 
     def test_secrets_refused(self) -> None:
         """A refusal is raised; an answer without a token is an error, too."""
@@ -596,6 +642,15 @@ class SendingOnlyTests(ClientCase):
     """A program that only sends."""
 
     options = {"receiving": False}
+
+    def test_takes_nothing_from_a_mailbox(self) -> None:
+        """Under an owned name it acks nothing, so that others of the name get it."""
+        for caps, written in [((), b"/caps ack"), (("id", "ack"), b"/caps id ack")]:
+            endpoint = RelayEndpoint()
+            connect(
+                self.clock, endpoint, "carol", secret="old-secret", receiving=False, caps=caps
+            ).addErrback(lambda _: None)
+            self.assertEqual(endpoint.accept().lines(), [written, b"carol old-secret"])
 
     def test_discards(self) -> None:
         """Messages are not kept, answers are."""

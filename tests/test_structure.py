@@ -28,6 +28,7 @@ PURE = [
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
     *("chatrelay.mailbox.waiting", "chatrelay.state"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
+    *("chatrelay.client.answers",),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (

@@ -5,7 +5,15 @@ The matching client, as a library: ``from chatrelay.client import connect``.
 """
 
 from chatrelay.client.connecting import connect, tls_endpoint
-from chatrelay.client.core import Answer, Disconnected, Message, Reply, Unreachable
+from chatrelay.client.core import (
+    Answer,
+    Disconnected,
+    Message,
+    OnlySent,
+    Reply,
+    TooMuchWaiting,
+    Unreachable,
+)
 from chatrelay.client.library import Client
 from chatrelay.client.reconnect import Reconnector, Trouble, stay_connected
 
@@ -14,8 +22,10 @@ __all__ = [
     "Client",
     "Disconnected",
     "Message",
+    "OnlySent",
     "Reconnector",
     "Reply",
+    "TooMuchWaiting",
     "Trouble",
     "Unreachable",
     "connect",

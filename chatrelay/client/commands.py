@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
 from chatrelay.client import core
-from chatrelay.client.core import Event, Reply
+from chatrelay.client.core import Event, Message, Reply
 from chatrelay.client.identity import check_own_secret, check_secret
 from chatrelay.errors import ChatrelayError, Misuse
 
@@ -28,6 +29,10 @@ class Commands(ABC):
     @abstractmethod
     def command(self, line: str) -> Deferred[list[Event]]:
         """Send any command."""
+
+    @abstractmethod
+    def one_line_command(self, line: str) -> Deferred[list[Event]]:
+        """Send a command that is answered by one line, when its effect is kept."""
 
     def who(self, target: str = "") -> Deferred[list[str]]:
         """Fires with the names that are here, or with `target` alone if it is."""
@@ -99,6 +104,60 @@ class Commands(ABC):
         """
         return self._command("token").addCallback(_only_token)
 
+    def ack(self, message: Message) -> Deferred[None]:
+        """
+        Say that everything up to a message is dealt with, on a connection with the cap ``ack``.
+
+        What is not acked comes again at the next connection of the name.
+
+        :param message: one that this connection was sent.
+        :returns: fires with ``None`` when the relay has kept that.  Fails with a `Refusal`, as
+            `BadId`, or with `Disconnected`.
+        :raises Misuse: at once: it has no id.
+        """
+        return self._one_line("ack", _id_of(message))
+
+    def history(
+        self,
+        target: str = "",
+        count: int = 50,
+        *,
+        before: Message | str | None = None,
+        after: Message | str | None = None,
+    ) -> Deferred[list[Message]]:
+        """
+        Read the log of the name, which has to be an owned one.
+
+        :param target: the other side, to read what was sent to it, too; else only what
+            was sent to the name.
+        :param count: at most so many messages, up to 200.
+        :param before: a message or an id: the newest ones before it.
+        :param after: a message or an id: the oldest ones after it, or after where it was, if
+            it is kept no longer.  Without either the newest ones.
+        :returns: fires with messages that have an id and a time, in the order of the log.  Fails
+            with a `Refusal`, as `NotAllowed` or `BadId`.
+        :raises Misuse: at once: both `before` and `after`, or a message without an id.
+        """
+        if before is not None and after is not None:
+            raise Misuse("History is read before a message or after one, not both.")
+        bounds = [
+            f"{word}={_id_of(bound)}"
+            for word, bound in (("before", before), ("after", after))
+            if bound is not None
+        ]
+        asking = self._command("history", target, str(count), *bounds)
+        return asking.addCallback(
+            lambda events: [_without_ref(event) for event in events if isinstance(event, Message)]
+        )
+
+    def block(self, name: str) -> Deferred[None]:
+        """Have the relay refuse what a name sends to this one; fires with ``None``."""
+        return self._one_line("block", name)
+
+    def unblock(self, name: str) -> Deferred[None]:
+        """Take back `block`; fires with ``None``."""
+        return self._one_line("unblock", name)
+
     def set_caps(self, *caps: str) -> Deferred[list[str]]:
         """Ask the relay to add exactly these to its lines; fires with those it has."""
         return self._command("caps", *(caps or ("none",))).addCallback(
@@ -111,9 +170,28 @@ class Commands(ABC):
         )
 
     def _command(self, verb: str, *arguments: str) -> Deferred[list[Event]]:
-        if any(" " in argument for argument in arguments):
-            raise Misuse("An argument of a command holds no space.")
-        return self.command(" ".join([f"/{verb}", *filter(None, arguments)]))
+        return self.command(_written(verb, arguments))
+
+    def _one_line(self, verb: str, argument: str) -> Deferred[None]:
+        return self.one_line_command(_written(verb, [argument])).addCallback(lambda _: None)
+
+
+def _written(verb: str, arguments: Sequence[str]) -> str:
+    if any(" " in argument for argument in arguments):
+        raise Misuse("An argument of a command holds no space.")
+    return " ".join([f"/{verb}", *filter(None, arguments)])
+
+
+def _without_ref(message: Message) -> Message:
+    tags = {key: value for key, value in message.tags.items() if key != "ref"}
+    return replace(message, tags=tags)
+
+
+def _id_of(message: Message | str) -> str:
+    identity = message if isinstance(message, str) else message.id
+    if not identity:
+        raise Misuse("This message has no id: connect with the cap 'id' or 'ack'.")
+    return identity
 
 
 def replies(events: Sequence[Event], *words: str) -> list[Reply]:

@@ -36,12 +36,13 @@ def connect(
     :param server: a client endpoint string as ``tcp:localhost:12345``, or an endpoint,
         as `tls_endpoint` makes one.
     :param name: the name to take.
-    :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``.
-        A ``!ping`` is answered by the client.
+    :param caps: what the relay adds to its lines: ``id``, ``time``, ``ping``, ``echo``,
+        ``ack``, ``receipts``.  A ``!ping`` is answered by the client; an ack is the program's.
     :param secret: the secret of the name, or a token for it, if somebody owns it.
     :param secret_in_clear: send secrets where others could read them, too: to another
         machine without TLS.
-    :param receiving: false drops every message, for programs that only send.
+    :param receiving: false drops every message, for programs that only send.  They ask for
+        the cap ``ack`` as well, so that what is dropped comes again to who reads it.
     :returns: fires with a `Client` once the relay has granted the name.  Fails with
         `Unreachable`, also when the relay says no welcome in 30 s; or with the
         `Refusal` of the name, as `NameInUse`, `NameOwned` or `BadSecret`; with
@@ -49,6 +50,8 @@ def connect(
         drops the connection.
     :raises Misuse: at once: not a name, not a secret, or not an endpoint.
     """
+    if not receiving and secret is not None and "ack" not in caps:
+        caps = (*caps, "ack")
     claim = claim_of(name, caps, secret, secret_in_clear=secret_in_clear)
     endpoint = endpoint_for(reactor, server)
     client = Client(reactor, receiving=receiving)

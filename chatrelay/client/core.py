@@ -1,5 +1,5 @@
 """
-What a client reads and writes: lines to messages and replies, answers to what was asked.
+What a client reads and writes: lines to messages and replies, and messages to lines.
 
 Pure: no socket and no clock.  Bytes are decoded here, at the edge of the library,
 with what is not UTF-8 replaced, so that a broken relay can not raise in a program.
@@ -7,18 +7,19 @@ with what is not UTF-8 replaced, so that a broken relay can not raise in a progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
 from chatrelay.names import Name, parse_name
-from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags, with_tags
+from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags
 
 MAX_TARGETS = 32
-MAX_ANSWER_LINES = 100_000
-"""Lines kept of the answer to one command; a relay that writes more is cut short."""
+Level = Literal["sent", "stored", "acked"]
+"""What can become of a message; each is more than the one before."""
+LEVELS: tuple[Level, ...] = ("sent", "stored", "acked")
 
 
 class Disconnected(ChatrelayError):  # noqa: N818 - named as the refusals are
@@ -38,6 +39,28 @@ class Disconnected(ChatrelayError):  # noqa: N818 - named as the refusals are
 
 class Unreachable(ChatrelayError):  # noqa: N818 - named as the refusals are
     """No connection could be made, or what answers is not a relay."""
+
+
+class OnlySent(ChatrelayError):  # noqa: N818 - named as the refusals are
+    """
+    More was asked than that the message was sent, and it was sent.
+
+    Only for an owned name is a message stored, and only if that is away, or one of its
+    connections has the cap ``ack``.
+
+    :ivar answer: what became of the message.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(
+            f"{answer.target} was sent the message, but it is not stored: nobody owns this name,"
+            " or it is here and reads without acks."
+        )
+
+
+class TooMuchWaiting(ChatrelayError):  # noqa: N818 - named as the refusals are
+    """As much waits for a connection or an answer as may wait; this was never written."""
 
 
 class UnknownRefusal(Refusal):
@@ -66,6 +89,8 @@ class Message:
     :ivar to: of what another connection of one's own name sent, with the cap ``echo``: whom
         it went to; ``None`` for what was sent to this name.
     :ivar tags: all of its tags.
+    :ivar again: whether it may have been delivered before, to this program or to another of
+        the name: nobody had acked it (cap ``ack``).
     """
 
     sender: str
@@ -75,6 +100,7 @@ class Message:
     id: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     to: str | None = None
+    again: bool = False
 
     @property
     def conversation(self) -> str:
@@ -118,12 +144,13 @@ class Answer:
 
     :ivar target: as it was written.
     :ivar state: ``sent``, queued on the target's open connection, and lost if that
-        breaks now; or ``stored``, committed in the log of a name that is owned.
+        breaks now; ``stored``, committed in the log of a name that is owned; or ``acked``,
+        stored, and the target's own program has said that it has it.
     :ivar id: of a stored message, else ``None``.
     """
 
     target: str
-    state: Literal["sent", "stored"]
+    state: Level
     id: str | None = None
 
 
@@ -156,7 +183,14 @@ def _parse_incoming(line: str, tags: dict[str, str]) -> Message | None:
     if not percent or not sender:
         return None
     return Message(
-        sender, text, room, _parse_time(tags.get("time")), tags.get("id"), tags, tags.get("to")
+        sender,
+        text,
+        room,
+        _parse_time(tags.get("time")),
+        tags.get("id"),
+        tags,
+        tags.get("to"),
+        "again" in tags,
     )
 
 
@@ -234,6 +268,16 @@ def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tupl
     return line, [target for target in targets if once.pop(check_name(target).key, None)]
 
 
+def check_level(wait: str) -> None:
+    """
+    Check what a program wants to wait for.
+
+    :raises Misuse: it is none of `LEVELS`.
+    """
+    if wait not in LEVELS:
+        raise Misuse(f"A message is waited for until it is {' or '.join(LEVELS)}, not {wait!r}.")
+
+
 def command_line(line: str, max_line_bytes: int) -> bytes:
     """
     Write a command.
@@ -269,124 +313,3 @@ def _check_line(line: bytes, max_line_bytes: int) -> None:
 
 # "@ref=" and the space after it, and the longest ref that Answers makes.
 _TAG_ROOM = 64
-
-
-@dataclass(slots=True)
-class _AskedMessage:
-    targets: list[str]
-    done: Callable[[list[Outcome]], None]
-    outcomes: list[Outcome] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _AskedCommand:
-    done: Callable[[list[Event]], None]
-    events: list[Event] = field(default_factory=list)
-
-
-class Answers:
-    """
-    Which lines wait for an answer, and what answers them.
-
-    A message has one answer for each target, in order, or one error without a name.
-    A command is followed by a ``/ping`` with a ref of its own: answers keep the order
-    of the lines, so that one's answer ends the command's, whatever the command is.
-
-    :param prefix: makes the refs different from those of the same name's earlier
-        connections: at most 32 bytes, without space, ``;`` and controls.
-    """
-
-    def __init__(self, prefix: bytes) -> None:
-        self._prefix = prefix
-        self._next = 0
-        self._messages: dict[str, _AskedMessage] = {}
-        self._commands: dict[str, _AskedCommand] = {}
-        self._fences: dict[str, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._messages) + len(self._commands)
-
-    def ask_message(
-        self, line: bytes, targets: list[str], done: Callable[[list[Outcome]], None]
-    ) -> bytes:
-        """
-        Expect the answers to a message.
-
-        :param done: called once with an outcome for each target, in their order.
-        :returns: the line to write, with its ref, without its end.
-        """
-        ref = self._new_ref()
-        self._messages[ref] = _AskedMessage(targets, done)
-        return _with_ref(ref, line)
-
-    def ask_command(self, line: bytes, done: Callable[[list[Event]], None]) -> list[bytes]:
-        """
-        Expect the answer to a command.
-
-        :param done: called once with the lines of the answer.
-        :returns: the lines to write, each without its end.
-        """
-        ref, fence = self._new_ref(), self._new_ref()
-        self._commands[ref] = _AskedCommand(done)
-        self._fences[fence] = ref
-        return [_with_ref(ref, line), _with_ref(fence, b"/ping .")]
-
-    def take(self, event: Event) -> bool:
-        """Whether a line was an answer to something asked here; its asker is told."""
-        if isinstance(event, Unreadable) or "ref" not in event.tags:
-            return False
-        ref = event.tags["ref"]
-        if ref in self._messages and isinstance(event, Reply):
-            return self._take_outcome(ref, event)
-        if ref in self._commands:
-            events = self._commands[ref].events
-            if len(events) < MAX_ANSWER_LINES:
-                events.append(event)
-            if is_bye(event):  # nothing follows it, not the fence's answer either
-                self._end_command(ref)
-            return True
-        if ref in self._fences:
-            self._end_command(self._fences.pop(ref))
-            return True
-        return False
-
-    def _end_command(self, ref: str) -> None:
-        if ref in self._commands:
-            asked = self._commands.pop(ref)
-            asked.done(asked.events)
-
-    def forget(self) -> None:
-        """Drop everything that waits: the connection has ended."""
-        self._messages.clear()
-        self._commands.clear()
-        self._fences.clear()
-
-    def _take_outcome(self, ref: str, reply: Reply) -> bool:
-        asked = self._messages[ref]
-        missing = len(asked.targets) - len(asked.outcomes)
-        if reply.word in ("sent", "stored"):
-            target = asked.targets[len(asked.outcomes)]
-            identity = next(
-                (word[3:] for word in reply.arguments[1:] if word.startswith("id=")), None
-            )
-            state: Literal["sent", "stored"] = "sent" if reply.word == "sent" else "stored"
-            asked.outcomes.append(Answer(target, state, identity))
-        elif reply.word == "error":
-            # Without a name it refuses the whole line.
-            whole = len(reply.arguments) < 2
-            refusal = refusal_from(reply)
-            asked.outcomes.extend([refusal] * (missing if whole else 1))
-        else:
-            return False
-        if len(asked.outcomes) == len(asked.targets):
-            del self._messages[ref]
-            asked.done(asked.outcomes)
-        return True
-
-    def _new_ref(self) -> str:
-        self._next += 1
-        return f"{self._prefix.decode('ascii')}{self._next}"
-
-
-def _with_ref(ref: str, line: bytes) -> bytes:
-    return with_tags({b"ref": ref.encode("ascii")}, line)

@@ -9,22 +9,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from secrets import token_hex
-from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chatrelay.client import core
 from chatrelay.client.commands import Commands, raise_refusal
-from chatrelay.client.core import Answer, Answers, Disconnected, Event, Message, Outcome, Reply
+from chatrelay.client.core import (
+    LEVELS,
+    Answer,
+    Disconnected,
+    Event,
+    Level,
+    Message,
+    OnlySent,
+    Outcome,
+    Reply,
+)
 from chatrelay.client.identity import holds_secret
+from chatrelay.client.outgoing import MAX_UNANSWERED, Outgoing
 from chatrelay.client.protocol import DEFAULT_MAX_LINE_BYTES, ClientProtocol
-from chatrelay.errors import Insecure, Refusal
+from chatrelay.errors import Insecure, Misuse, Refusal
 
-MAX_UNANSWERED = 1000
-"""Lines that may wait for their answer; the relay remembers as many refs."""
+__all__ = ["MAX_UNANSWERED", "Client"]
+
 HIGH_WATER_BYTES = 1024 * 1024
 """Unread bytes, with `EVENT_BYTES`, above which nothing more is read from the relay."""
 MAX_UNREAD_BYTES = 64 * HIGH_WATER_BYTES
@@ -32,8 +41,6 @@ MAX_UNREAD_BYTES = 64 * HIGH_WATER_BYTES
 EVENT_BYTES = 500
 """Counted for each unread line besides its bytes: what its objects take in memory."""
 CLOSE_TIMEOUT_S = 10.0
-
-_T = TypeVar("_T")
 
 
 class Client(Commands):
@@ -61,10 +68,12 @@ class Client(Commands):
         *,
         receiving: bool = True,
         on_arrival: Callable[[Event], None] | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         """
         Use `connect`, unless events are to be seen before they are iterated over.
 
+        :param outgoing: what is asked, if that outlives this connection.
         :param on_arrival: called with everything unasked when it arrives, whatever is
             still unread before it.
         """
@@ -73,10 +82,8 @@ class Client(Commands):
         self._receiving = receiving
         self._on_arrival = on_arrival or (lambda _: None)
         self._connection: ClientProtocol | None = None
-        self._answers = Answers(token_hex(6).encode("ascii") + b"-")
-        self._failing: dict[int, Deferred[Any]] = {}
-        self._next_asked = 0
-        self._slots = DeferredSemaphore(MAX_UNANSWERED)
+        self._outgoing = outgoing if outgoing is not None else Outgoing(clock.seconds)
+        self._max_line_bytes = DEFAULT_MAX_LINE_BYTES
         self._unread: deque[tuple[Event, int]] = deque()
         self._unread_bytes = 0
         self._paused = False
@@ -114,35 +121,52 @@ class Client(Commands):
 
     # -- sending
 
-    def send(self, to: str, text: str) -> Deferred[Answer]:
+    def send(self, to: str, text: str, wait: Level = "sent") -> Deferred[Answer]:
         """
         Send a message to one name.
 
         :param to: a name; or a room with its ``#``; or ``*`` for everyone.
         :param text: one line, of what `chatrelay.wire.check_text` takes.
-        :returns: fires with the `Answer` when the relay has sent or stored it.  Fails
-            with a `chatrelay.errors.Refusal`, as `UnknownName`; or with
-            `Disconnected`, whose `may_have_arrived` says what is known.
-        :raises Misuse: at once, for what can not be sent.
+        :param wait: what is waited for: that the message is at least ``sent``, at least
+            ``stored`` in the log of an owned name, or ``acked`` by its program, for which
+            this connection needs the cap ``receipts``.
+        :returns: fires with the `Answer` when it is true.  Fails with a
+            `chatrelay.errors.Refusal`, as `UnknownName`; with `OnlySent`, if more was to be
+            waited for; with `Disconnected`, whose `may_have_arrived` says what is known;
+            or with `TooMuchWaiting`.
+        :raises Misuse: at once, for what can not be sent or waited for.
 
         At most `MAX_UNANSWERED` lines are on their way; more wait, in order.
         Cancelling stops the waiting; it unsends only what was not written.
         """
-        return self._send([to], text).addCallback(_only_outcome)
+        sending = self._send([to], text, wait)
+        return sending.addCallback(_only_outcome).addCallback(_raise_only_sent, wait)
 
-    def send_each(self, names: Sequence[str], text: str) -> Deferred[list[Outcome]]:
+    def send_each(
+        self, names: Sequence[str], text: str, wait: Level = "sent"
+    ) -> Deferred[list[Outcome]]:
         """
         Send a message to each of 1 to 32 names.
 
+        :param wait: as in `send`; an `Answer` whose `state` is ``sent`` is as much as that
+            name can give.
         :returns: fires with an `Answer` or a `Refusal`, not raised, for each name, in
-            their order; a name given twice is one.  Fails with `Disconnected`.
-        :raises Misuse: at once, for what can not be sent.
+            their order; a name given twice is one.  Fails with `Disconnected` or
+            `TooMuchWaiting`.
+        :raises Misuse: at once, for what can not be sent or waited for.
         """
-        return self._send(names, text)
+        return self._send(names, text, wait)
 
-    def _send(self, targets: Sequence[str], text: str) -> Deferred[list[Outcome]]:
-        line, answered = core.message_line(targets, text, self._max_line_bytes())
-        return self._ask(lambda done: [self._answers.ask_message(line, answered, done)])
+    def _send(self, targets: Sequence[str], text: str, wait: Level) -> Deferred[list[Outcome]]:
+        core.check_level(wait)
+        if wait == "acked" and self._connection is not None and "receipts" not in self._caps:
+            raise Misuse(
+                "To wait for an ack, ask for the cap 'receipts'; the relay has to have it."
+            )
+        line, answered = core.message_line(targets, text, self._max_line())
+        asking = self._outgoing.ask_message(line, answered, wait)
+        self._set_paused()  # an answer is awaited now
+        return asking
 
     def command(self, line: str) -> Deferred[list[Event]]:
         """
@@ -154,46 +178,29 @@ class Client(Commands):
             read and that is not sent, or with `Disconnected`.
         :raises Misuse: at once, for what can not be sent.
         """
-        written = core.command_line(line, self._max_line_bytes())
+        return self._command_line(line, is_one_line=False)
+
+    def one_line_command(self, line: str) -> Deferred[list[Event]]:
+        """`command` for one that is answered by one line, when its effect is kept."""
+        return self._command_line(line, is_one_line=True)
+
+    def _command_line(self, line: str, *, is_one_line: bool) -> Deferred[list[Event]]:
+        written = core.command_line(line, self._max_line())
         if holds_secret(line):
             try:
                 self.check_confidential()
             except Insecure as refusal:
                 return fail(refusal)
-        asked: Deferred[list[Event]] = self._ask(
-            lambda done: self._answers.ask_command(written, done)
-        )
-        return asked.addCallback(raise_refusal)
-
-    def _max_line_bytes(self) -> int:
-        return (
-            self._connection.max_line_bytes
-            if self._connection is not None
-            else DEFAULT_MAX_LINE_BYTES
-        )
-
-    def _ask(self, ask: Callable[[Callable[[_T], None]], list[bytes]]) -> Deferred[_T]:
-        if self._ended or self._connection is None:
+        if self._connection is None:
             return fail(Disconnected("There is no connection."))
-        return self._slots.acquire().addCallback(lambda _: self._write(ask))
+        asking = self._outgoing.ask_command(written, is_one_line=is_one_line)
+        self._set_paused()
+        return asking.addCallback(raise_refusal)
 
-    def _write(self, ask: Callable[[Callable[[_T], None]], list[bytes]]) -> Deferred[_T]:
-        if self._ended or self._connection is None:
-            self._slots.release()
-            return fail(Disconnected("The connection ended before this was sent."))
-        asked: Deferred[_T] = Deferred()
-        number = self._next_asked = self._next_asked + 1
-        self._failing[number] = asked
-
-        def done(result: _T) -> None:
-            # The slot is the answer's, not the asker's: who cancels does not get it back.
-            self._failing.pop(number, None)
-            self._slots.release()
-            asked.callback(result)
-
-        self._connection.write_lines(ask(done))
-        self._set_paused()  # an answer is awaited now
-        return asked
+    def _max_line(self) -> int:
+        if self._connection is not None:
+            self._max_line_bytes = self._connection.max_line_bytes
+        return self._max_line_bytes
 
     # -- receiving
 
@@ -235,6 +242,7 @@ class Client(Commands):
     def name_granted(self, connection: ClientProtocol) -> None:
         """The name was granted: for `open_connection`."""
         self._connection = connection
+        self._outgoing.attach(connection)
 
     def lines_received(self, lines: list[bytes]) -> None:
         """What came from the relay: for the connection."""
@@ -246,7 +254,7 @@ class Client(Commands):
             self._said_bye = self._said_bye or core.is_bye(event)
             if isinstance(event, Reply) and event.word == "caps":
                 self._caps = event.arguments
-            if self._answers.take(event) or self._serve(event):
+            if self._outgoing.take(event) or self._serve(event):
                 continue
             self._on_arrival(event)
             if self._readers:
@@ -267,7 +275,7 @@ class Client(Commands):
 
     def _set_paused(self) -> None:
         mark = HIGH_WATER_BYTES // 2 if self._paused else HIGH_WATER_BYTES
-        if self._answers or self._close_timer is not None:
+        if self._outgoing.awaits_answer or self._close_timer is not None:
             mark = MAX_UNREAD_BYTES
         paused = self._unread_bytes >= mark
         if self._connection is not None and paused is not self._paused:
@@ -312,23 +320,14 @@ class Client(Commands):
     def connection_lost(self, error: Disconnected, *, clean: bool) -> None:  # noqa: ARG002
         """The connection ended: for the connection."""
         self._name = self.name
+        self._max_line()
         self._ended = True
         self._connection = None
         self.lost = None if self._said_bye else error
         if self._close_timer is not None:
             with suppress(AlreadyCalled, AlreadyCancelled):
                 self._close_timer.cancel()
-        self._answers.forget()
-        # What waits for a slot is not given one: each would give it to the next, deeper
-        # and deeper.  Taken out one by one, as any of them may be cancelled by another.
-        waiting_for_slot = self._slots.waiting
-        waiting_for_slot.reverse()
-        while waiting_for_slot:
-            unwritten = waiting_for_slot.pop()
-            unwritten.errback(Disconnected("The connection ended before this was sent."))
-        failing, self._failing = self._failing, {}
-        for asked in failing.values():
-            asked.errback(Disconnected(str(error), may_have_arrived=True))
+        self._outgoing.detach(error)
         while self._readers:
             self._readers.popleft().errback(StopAsyncIteration())
         waiting, self._waiting_for_end = self._waiting_for_end, []
@@ -341,3 +340,9 @@ def _only_outcome(outcomes: list[Outcome]) -> Answer:
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
+
+
+def _raise_only_sent(answer: Answer, wait: Level) -> Answer:
+    if LEVELS.index(answer.state) < LEVELS.index(wait):
+        raise OnlySent(answer)
+    return answer

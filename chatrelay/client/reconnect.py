@@ -33,6 +33,7 @@ from chatrelay.client.connecting import DEFAULT_CAPS, claim_of, endpoint_for
 from chatrelay.client.core import Disconnected
 from chatrelay.client.identity import Identity
 from chatrelay.client.library import Client
+from chatrelay.client.outgoing import Outgoing
 from chatrelay.client.protocol import Claim, ClientProtocol, LineHandler, open_connection
 from chatrelay.errors import ChatrelayError, Refusal
 
@@ -100,7 +101,7 @@ class Reconnector(Generic[H]):
     to which many come back at once has nothing to hash.  A token is kept in memory only; one
     that is refused is dropped, and the secret tried in its place.
 
-    What was sent and not answered when a connection ended is not sent again.
+    What handles the lines keeps what was sent and not answered, if it is to be sent again.
 
     :ivar identity: the name, and what proves it, of the next connection.
     :ivar out_of_patience: whether it raised because of the time that had passed.
@@ -115,6 +116,7 @@ class Reconnector(Generic[H]):
         *,
         patience_s: float | None = None,
         on_trouble: Callable[[Trouble], None] | None = None,
+        on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
         """
         Use `stay_connected`, unless lines are to be handled by something of one's own.
@@ -123,6 +125,7 @@ class Reconnector(Generic[H]):
         :param patience_s: seconds without a connection after which it gives up;
             ``None``: never.
         :param on_trouble: called at each loss and each failed attempt.
+        :param on_end: called once when there will be no other connection, with the reason.
         """
         self.clock = clock
         self.out_of_patience = False
@@ -132,6 +135,7 @@ class Reconnector(Generic[H]):
         self._make_handler = make_handler
         self._patience_s = patience_s
         self._on_trouble = on_trouble or (lambda _: None)
+        self._on_end = on_end or (lambda _: None)
         self._jitter = random.random
         self._service = ClientService(
             _NamedEndpoint(self), Factory.forProtocol(_Tether), self._retry_delay_s, clock
@@ -179,6 +183,7 @@ class Reconnector(Generic[H]):
         for handler in (self._given, self._ready):
             if handler is not None:
                 await handler.close()
+        self._tell_end()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback(self._final)
@@ -270,8 +275,13 @@ class Reconnector(Generic[H]):
     def _end(self, why: BaseException) -> None:
         if self._final is None:
             self._final = why
+            self._tell_end()
             # The service is asking for a delay just now: it can not be stopped inside.
             self._stopping = self.clock.callLater(0, self._stop)
+
+    def _tell_end(self) -> None:
+        on_end, self._on_end = self._on_end, lambda _: None
+        on_end(Disconnected(str(self._last_error)))
 
     def _stop(self) -> None:
         if self._service.running:
@@ -305,14 +315,20 @@ def stay_connected(
         `Client.register` and `Client.rename` the new one is used.
     :param secret_in_clear: as in `connect`.
     :raises Misuse: at once: not a name, not a secret, or not an endpoint.
+
+    What `Client.send` was given waits for the next connection when one is lost, and for its
+    answer there.  Written and not answered, it is written again with its ref, if the name is
+    owned; for a name that nobody owns its `Deferred` fails with `Disconnected`.
     """
+    outgoing = Outgoing(reactor.seconds, keeps=True)
     return Reconnector(
         reactor,
         endpoint_for(reactor, server),
         claim_of(name, caps, secret, secret_in_clear=secret_in_clear),
-        lambda: Client(reactor),
+        lambda: Client(reactor, outgoing=outgoing),
         patience_s=patience_s,
         on_trouble=on_trouble,
+        on_end=outgoing.end,
     )
 
 
