@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay._version import __version__
 from chatrelay.client.identity import Secret
-from chatrelay.client.options import ClientOptions
+from chatrelay.client.options import DEFAULT_TIMEOUT_S, ClientOptions, Task
 
 
 class ClientOptionsTests(SynchronousTestCase):
@@ -75,6 +75,53 @@ class ClientOptionsTests(SynchronousTestCase):
             ("--port", "-1", "carol"),
             ("--server", "tcp:x:1", "--port", "1", "carol"),
             ("--server", "tcp:x:1", "--host", "x", "carol"),
+        ]:
+            with self.assertRaises(UsageError, msg=repr(arguments)) as raised:
+                self.parse(*arguments)
+            self.assertEqual(str(raised.exception).count("\n"), 0)
+
+
+class SendTests(SynchronousTestCase):
+    """``--send TO TEXT``."""
+
+    parse = ClientOptionsTests.parse
+
+    def test_task(self) -> None:
+        """It may stand before NAME or behind it; TEXT may be anything."""
+        for arguments, task in [
+            (("carol", "--send", "bob", "hi"), Task("bob", "hi", "sent", DEFAULT_TIMEOUT_S)),
+            (("--send", "bob", "--to x", "carol"), Task("bob", "--to x", "sent", 90.0)),
+            (("--send=#ops", "--", "carol"), Task("#ops", "--", "sent", 90.0)),
+            (("carol", "--send", "bob", "-", "--wait", "stored"), Task("bob", None, "stored", 90)),
+            (
+                ("carol", "--timeout", "0.5", "--send", "*", "--send", "--wait", "acked"),
+                Task("*", "--send", "acked", 0.5),
+            ),
+        ]:
+            options = self.parse(*arguments)
+            self.assertEqual((options.task, options["name"]), (task, "carol"))
+        self.assertIsNone(self.parse("carol").task)
+        self.assertEqual(self.parse("carol", "-t", "bob")["to"], "bob")
+
+    def test_wrong_task(self) -> None:
+        """Each mistake is one sentence."""
+        for arguments in [
+            ("carol", "--send"),
+            ("carol", "--send", "bob"),
+            ("--send", "bob", "carol"),
+            ("carol", "--send", "b b", "hi"),
+            ("carol", "--send", "bob", ""),
+            ("carol", "--send", "bob", "two\nlines"),
+            ("carol", "--send", "bob", "x" * 9000),
+            ("carol", "--send", "bob", "hi", "dave"),
+            ("carol", "--send", "bob", "hi", "--to", "dave"),
+            ("carol", "--send", "bob", "hi", "--wait", "read"),
+            ("carol", "--send", "bob", "hi", "--timeout", "0"),
+            ("carol", "--send", "bob", "hi", "--timeout", "nan"),
+            ("carol", "--send", "bob", "hi", "--timeout", "soon"),
+            ("carol", "--wait", "sent"),
+            ("carol", "--timeout", "5"),
+            ("carol", "--to", ""),
         ]:
             with self.assertRaises(UsageError, msg=repr(arguments)) as raised:
                 self.parse(*arguments)

@@ -294,6 +294,7 @@ class AckTests(Case):
         sending, *_ = self.stored()
         self.client.close()
         self.lose()
+        self.clock.advance(0)
         self.assertIn("It is stored.", self.assert_lost(sending, may_have_arrived=True))
 
 

@@ -9,6 +9,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions
+from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_USAGE, ClientOptions, Task
 from chatrelay.client.protocol import Claim
 
 _BRACKETED_PASTE_OFF = b"\x1b[?2004l"
@@ -47,6 +48,8 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._interrupted)
         program = _terminal_program if _is_on_terminal() else _pipe_program
+        if options.task is not None:
+            program = partial(_send_program, options.task)
         running = ensureDeferred(program(self._reactor, options, endpoint, claim, self._say))
         running.addCallbacks(self._ended, self._failed)
 
@@ -83,6 +86,24 @@ async def _pipe_program(
     program = PipeProgram(reactor, endpoint, claim, options["to"], say)
     program.escape_output = os.isatty(1)
     StandardIO(program, reactor=reactor)
+    return await program.run()
+
+
+async def _send_program(
+    task: Task,
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    _options: ClientOptions,
+    endpoint: IStreamClientEndpoint,
+    claim: Claim,
+    say: Callable[[str], None],
+) -> int:
+    from twisted.internet.stdio import StandardIO  # noqa: PLC0415 - imports the reactor
+
+    from chatrelay.client.sending import SendProgram  # noqa: PLC0415 - only for this
+
+    program = SendProgram(reactor, endpoint, claim, task, say)
+    if task.text is None:
+        StandardIO(program, reactor=reactor)
     return await program.run()
 
 

@@ -121,7 +121,13 @@ class Client(Commands):
 
     # -- sending
 
-    def send(self, to: str, text: str, wait: Level = "sent") -> Deferred[Answer]:
+    def send(
+        self,
+        to: str,
+        text: str,
+        wait: Level = "sent",
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> Deferred[Answer]:
         """
         Send a message to one name.
 
@@ -130,6 +136,8 @@ class Client(Commands):
         :param wait: what is waited for: that the message is at least ``sent``, at least
             ``stored`` in the log of an owned name, or ``acked`` by its program, for which
             this connection needs the cap ``receipts``.
+        :param on_answer: called with the `Answer` as soon as it is known, and if it is asked for
+            again on another connection again, be more waited for or not.
         :returns: fires with the `Answer` when it is true.  Fails with a
             `chatrelay.errors.Refusal`, as `UnknownName`; with `OnlySent`, if more was to be
             waited for; with `Disconnected`, whose `may_have_arrived` says what is known;
@@ -139,7 +147,7 @@ class Client(Commands):
         At most `MAX_UNANSWERED` lines are on their way; more wait, in order.
         Cancelling stops the waiting; it unsends only what was not written.
         """
-        sending = self._send([to], text, wait)
+        sending = self._send([to], text, wait, on_answer)
         return sending.addCallback(_only_outcome).addCallback(_raise_only_sent, wait)
 
     def send_each(
@@ -157,14 +165,20 @@ class Client(Commands):
         """
         return self._send(names, text, wait)
 
-    def _send(self, targets: Sequence[str], text: str, wait: Level) -> Deferred[list[Outcome]]:
+    def _send(
+        self,
+        targets: Sequence[str],
+        text: str,
+        wait: Level,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> Deferred[list[Outcome]]:
         core.check_level(wait)
         if wait == "acked" and self._connection is not None and "receipts" not in self._caps:
             raise Misuse(
                 "To wait for an ack, ask for the cap 'receipts'; the relay has to have it."
             )
         line, answered = core.message_line(targets, text, self._max_line())
-        asking = self._outgoing.ask_message(line, answered, wait)
+        asking = self._outgoing.ask_message(line, answered, wait, on_answer)
         self._set_paused()  # an answer is awaited now
         return asking
 

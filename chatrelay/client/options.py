@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getopt
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -14,8 +16,9 @@ from twisted.python import usage
 from chatrelay._version import __version__
 from chatrelay.client import core
 from chatrelay.client.connecting import endpoint_for, endpoint_trusting
+from chatrelay.client.core import Level
 from chatrelay.client.identity import Secret, check_secret
-from chatrelay.client.protocol import Claim
+from chatrelay.client.protocol import DEFAULT_MAX_LINE_BYTES, Claim
 from chatrelay.client.trust import FOR_USERS, ServerTrust
 from chatrelay.errors import Misuse
 from chatrelay.private_input import SECRET_VARIABLE, secret_from_environment, secret_from_file
@@ -26,11 +29,20 @@ EXIT_LOST = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_REFUSED = 4
+EXIT_NOT_DELIVERED = 5
+"""With ``--send``: a message was refused, or can not be sent."""
+EXIT_ONLY_SENT = 6
+"""With ``--send``: a message was sent, and was to be stored or acked."""
+EXIT_TIMED_OUT = 7
+"""With ``--send``: it took longer than ``--timeout``."""
 EXIT_INTERRUPTED = 128
 """Plus the number of the signal."""
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 12345
+DEFAULT_TIMEOUT_S = 90.0
+MAX_TIMEOUT_S = 1e9
+STANDARD_INPUT = "-"
 
 _UNCHECKED = "tls-without-checking-the-server"
 _WARNING = (
@@ -39,10 +51,29 @@ _WARNING = (
 )
 
 
+class Task(NamedTuple):
+    """
+    What ``--send`` asks for.
+
+    :ivar to: a name, a room or ``*``.
+    :ivar text: the message; ``None``: each line of standard input is one.
+    :ivar wait: what each message has to reach.
+    :ivar timeout_s: the seconds in which it has to.
+    """
+
+    to: str
+    text: str | None
+    wait: Level
+    timeout_s: float
+
+
 class ClientOptions(usage.Options):
     """The options of the client program."""
 
-    synopsis = "python -m chatrelay.client [options] NAME"
+    synopsis = (
+        "python -m chatrelay.client [options] NAME\n"
+        "       python -m chatrelay.client [options] NAME --send TO TEXT [--wait LEVEL]"
+    )
     longdesc = (
         "Take NAME on a chatrelay and talk. On a terminal it is a chat program; otherwise "
         "each line of standard input is sent and each line received is printed. The secret of a "
@@ -54,6 +85,9 @@ class ClientOptions(usage.Options):
         ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
         ["server", "s", None, "A Twisted client endpoint instead, as unix:/run/chatrelay.sock."],
         ["to", "t", None, "The name that plain lines go to."],
+        ["send", None, None, "Send TEXT to a name and end; '-' sends the lines of the input."],
+        ["wait", None, None, "With --send: until it is sent, stored or acked [default: sent]."],
+        ["timeout", None, None, f"With --send: for S seconds [default: {DEFAULT_TIMEOUT_S:.0f}]."],
         ["secret-file", None, None, "A file with NAME's secret, which only you can read."],
         ["ca", None, None, "A file with the CA certificates to trust; means --tls."],
     ]
@@ -67,6 +101,35 @@ class ClientOptions(usage.Options):
         """Display the versions of chatrelay and Twisted, and exit."""
         print(f"chatrelay {__version__}")
         super().opt_version()
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Read the command line: options may stand behind NAME, and TEXT may be anything.
+
+        :raises usage.UsageError: it can not be read.
+        """
+        given = list(sys.argv[1:] if options is None else options)
+        self._text: str | None = None
+        for index, option in enumerate(given):
+            if option == "--":
+                break
+            if option == "--send" or option.startswith("--send="):
+                text_at = index + (2 if option == "--send" else 1)
+                if len(given) <= text_at:
+                    raise usage.UsageError("--send takes two arguments: a name and TEXT.")
+                self._text = given.pop(text_at)
+                break
+        try:
+            found, rest = getopt.gnu_getopt(given, self.shortOpt, self.longOpt)
+        except getopt.error as error:
+            raise usage.UsageError(str(error)) from None
+        in_front: list[str] = []
+        for option, value in found:
+            if f"{option[2:]}=" in self.longOpt or f"{option[1:]}:" in self.shortOpt:
+                in_front += [option, value]
+            else:
+                in_front.append(option)
+        super().parseOptions([*in_front, "--", *rest])
 
     def parseArgs(self, *names: str) -> None:
         """
@@ -92,9 +155,37 @@ class ClientOptions(usage.Options):
             raise usage.UsageError("--port is a number from 1 to 65535.")
         self["port"] = int(port)
         self["host"] = self["host"] if self["host"] is not None else DEFAULT_HOST
-        for option in ("name", "to"):
+        for option in ("name", "to", "send"):
             if self[option] is not None:
                 self._check_name(option)
+        self.task = self._read_task()
+
+    def _read_task(self) -> Task | None:
+        if self["send"] is None:
+            for option in ("wait", "timeout"):
+                if self[option] is not None:
+                    raise usage.UsageError(f"--{option} goes with --send.")
+            return None
+        if self["to"] is not None:
+            raise usage.UsageError("--to is for plain lines; --send names its own recipient.")
+        if self._text is None:
+            raise usage.UsageError("--send takes two arguments: a name and TEXT.")
+        wait = next((level for level in core.LEVELS if level == (self["wait"] or "sent")), None)
+        if wait is None:
+            raise usage.UsageError(f"--wait is one of {', '.join(core.LEVELS)}.")
+        try:
+            timeout_s = float(self["timeout"] or DEFAULT_TIMEOUT_S)
+        except ValueError:
+            timeout_s = 0.0
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise usage.UsageError("--timeout is a number of seconds, more than 0.")
+        if self._text == STANDARD_INPUT:
+            return Task(self["send"], None, wait, timeout_s)
+        try:
+            core.message_line([self["send"]], self._text, DEFAULT_MAX_LINE_BYTES)
+        except Misuse as misuse:
+            raise usage.UsageError(f"--send: {misuse}") from None
+        return Task(self["send"], self._text, wait, timeout_s)
 
     def claim(self, environment: MutableMapping[str, str]) -> Claim:
         """
@@ -133,7 +224,8 @@ class ClientOptions(usage.Options):
             raise usage.UsageError(f"{source}: {misuse}") from None
 
     def _check_name(self, option: str) -> None:
-        if option == "to" and (self["to"] == "*" or self["to"].startswith("#")):
+        is_target = option in ("to", "send")
+        if is_target and (self[option] == "*" or self[option].startswith("#")):
             return
         try:
             core.check_name(self[option])

@@ -98,13 +98,20 @@ class Outgoing:
 
     # -- what is asked
 
-    def ask_message(self, line: bytes, targets: list[str], wait: Level) -> Deferred[list[Outcome]]:
+    def ask_message(
+        self,
+        line: bytes,
+        targets: list[str],
+        wait: Level,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> Deferred[list[Outcome]]:
         """
         Send a message.
 
         :param line: without tags and end.
         :param targets: those that are answered, in order.
         :param wait: how much is waited for.
+        :param on_answer: called with what is answered for each target, refusals left out.
         :returns: fires with an outcome for each target.  Fails with `Disconnected`, or with
             `TooMuchWaiting`.
         """
@@ -116,7 +123,7 @@ class Outgoing:
                     targets,
                     lambda outcomes: self._done(asked, outcomes),
                     wait,
-                    lambda: self._answered(asked),
+                    lambda: self._answered(asked, on_answer),
                 )
                 return [asked.message.line]
             return [self._answers.ask_again(asked.message)]
@@ -182,7 +189,11 @@ class Outgoing:
         """Whether a line was an answer to something asked here; its asker is told."""
         return self._answers.take(event)
 
-    def _answered(self, asked: _Asked) -> None:
+    def _answered(self, asked: _Asked, on_answer: Callable[[Answer], None] | None) -> None:
+        if on_answer is not None and asked.message is not None:
+            for outcome in list(asked.message.outcomes.values()):
+                if isinstance(outcome, Answer):
+                    on_answer(outcome)
         if asked in self._written:
             del self._written[asked]
             self._unacked[asked] = None

@@ -275,7 +275,6 @@ class Reconnector(Generic[H]):
     def _end(self, why: BaseException) -> None:
         if self._final is None:
             self._final = why
-            self._tell_end()
             # The service is asking for a delay just now: it can not be stopped inside.
             self._stopping = self.clock.callLater(0, self._stop)
 
@@ -289,6 +288,7 @@ class Reconnector(Generic[H]):
         if self._waiting is not None and self._final is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback(self._final)
+        self._tell_end()
 
 
 def stay_connected(

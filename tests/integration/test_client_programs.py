@@ -19,7 +19,9 @@ from pathlib import Path
 from chatrelay.client.options import (
     EXIT_INTERRUPTED,
     EXIT_LOST,
+    EXIT_NOT_DELIVERED,
     EXIT_OK,
+    EXIT_ONLY_SENT,
     EXIT_REFUSED,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
@@ -231,6 +233,57 @@ class PipeTests(ProgramCase):
             self.assertEqual(alice.wait(DEADLINE_S), EXIT_OK)
             peak_kib = int(re.search(r"VmHWM:\s+(\d+)", memory)[1])
             self.assertLess(peak_kib, 100_000)
+
+
+class SendTests(ProgramCase):
+    """``--send TO TEXT``."""
+
+    def test_statuses(self) -> None:
+        """What became of it, as a script sees it: the status, and one sentence if it failed."""
+        address = self.relay().address()
+        for arguments, status, words in [
+            (("reverse", "hi"), EXIT_OK, ""),
+            (("bob", "hi"), EXIT_NOT_DELIVERED, "(unknown-name)"),
+            (("reverse", "hi", "--wait", "stored"), EXIT_ONLY_SENT, "not stored"),
+            (("reverse", ""), EXIT_USAGE, "--send: "),
+        ]:
+            ended, printed, said = self.run_to_end(address, b"", "carol", "--send", *arguments)
+            self.assertEqual((ended, printed), (status, b""), said)
+            self.assertEqual(said.count("\n"), 1 if words else 0, said)
+            self.assertIn(words, said)
+        ended, _, said = self.run_to_end(("localhost", free_port()), b"", "a", "--send", "b", "c")
+        self.assertEqual((ended, said.count("\n")), (EXIT_UNREACHABLE, 1))
+
+    def test_lines(self) -> None:
+        """Each line of the input is a message, whatever the input is."""
+        address = self.relay().address()
+        bob = self.connect(address, "bob")
+        given = "".join(f"{number} % \N{SNOWMAN}\n" for number in range(5000)).encode()
+        ended, printed, said = self.run_to_end(address, given, "carol", "--send", "bob", "-")
+        self.assertEqual((ended, printed, said), (EXIT_OK, b"", ""))
+        self.assertEqual(bob.lines(5000)[-1], "%carol%4999 % \N{SNOWMAN}")
+        with tempfile.TemporaryFile() as file:
+            file.write(b"one\ntwo")
+            file.seek(0)
+            program = self.start(address, "carol", "--send", "bob", "-", stdin=file)
+            self.assertEqual(program.wait(DEADLINE_S), EXIT_OK)
+        self.assertEqual(bob.lines(2), ["%carol%one", "%carol%two"])
+
+    def test_relay_restarts(self) -> None:
+        """What was not written yet goes when the relay is back; the input waits meanwhile."""
+        port = f"tcp:{free_port()}:interface=127.0.0.1"
+        relay = RelayProcess("--port", port)
+        self.addCleanup(relay.end)
+        program = self.start(relay.address(), "carol", "--send", "reverse", "-")
+        relay.wait_for_log("carol")
+        relay.signal(signal.SIGTERM)
+        self.assertEqual(relay.wait(), 0)
+        program.stdin.write(b"one\n")
+        program.stdin.flush()
+        again = self.relay("--port", port)
+        again.wait_for_log("carol")
+        printed, said = program.communicate(b"two\n", DEADLINE_S)
+        self.assertEqual((program.returncode, printed, said), (EXIT_OK, b"", b""))
 
 
 class Terminal:

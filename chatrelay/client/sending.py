@@ -1,0 +1,269 @@
+"""
+``--send``: messages are sent, and the exit status tells what became of them.
+
+See docs/client.rst, *Send and be sure*.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatrelay.client.core import Answer, Disconnected, OnlySent
+from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
+from chatrelay.client.library import Client
+from chatrelay.client.options import (
+    EXIT_LOST,
+    EXIT_NOT_DELIVERED,
+    EXIT_OK,
+    EXIT_ONLY_SENT,
+    EXIT_REFUSED,
+    EXIT_TIMED_OUT,
+    EXIT_UNREACHABLE,
+    Task,
+)
+from chatrelay.client.outgoing import Outgoing
+from chatrelay.client.protocol import Claim
+from chatrelay.client.reconnect import Reconnector, Trouble
+from chatrelay.client.refused import Proof, why_refused
+from chatrelay.errors import ChatrelayError, Misuse, Refusal
+
+MAX_PENDING = 1000
+"""Messages on their way; more of the input is read when one of them is done."""
+
+# Under a name of one's own nothing is acked, so that its mail comes again to who reads it.
+_CAPS = ("ack", "receipts")
+# Of several failures the exit status tells the first of these.
+_WORST_FIRST = (EXIT_LOST, EXIT_TIMED_OUT, EXIT_NOT_DELIVERED, EXIT_ONLY_SENT)
+
+
+@implementer(IHalfCloseableProtocol)
+class SendProgram(Protocol):
+    """One run of the program; the protocol of standard input, if that is what is sent."""
+
+    transport: Any
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        claim: Claim,
+        task: Task,
+        say: Callable[[str], None],
+    ) -> None:
+        """
+        Begin with `run`.
+
+        :param claim: the name, with its secret or a token if it is registered.
+        :param say: shows the user one sentence, on standard error.
+        """
+        self._clock = clock
+        self._claim = claim
+        self._task = task
+        self._say = say
+        self._outgoing = Outgoing(clock.seconds, keeps=True)
+        self._reconnector = Reconnector(
+            clock,
+            endpoint,
+            claim._replace(caps=_CAPS),
+            self._make_client,
+            on_trouble=self._on_trouble,
+            on_end=self._outgoing.end,
+        )
+        self._client: Client | None = None
+        self._trouble: ChatrelayError | None = None
+        self._input = InputLines(None)
+        self._input_ended = task.text is not None
+        self._unsent: deque[bytes] = deque()
+        self._count = 0
+        self._pending = 0
+        self._failures: list[tuple[int, int, str]] = []
+        self._finished: Deferred[None] = Deferred()
+        self._is_over = False
+
+    async def run(self) -> int:
+        """Run to the end, with a transport if standard input is sent; returns the status."""
+        connecting = ensureDeferred(self._reconnector.__anext__())
+        connecting.addTimeout(self._task.timeout_s, self._clock)
+        try:
+            client = await connecting
+        except TimedOut:
+            self._say(f"No relay answered within {self._task.timeout_s:g} s.")
+            return EXIT_TIMED_OUT
+        except Refusal as refusal:
+            self._say(self._why_refused(refusal, was_connected=False))
+            return EXIT_REFUSED
+        except ChatrelayError as error:
+            self._say(str(error))
+            return EXIT_UNREACHABLE
+        self._client = client
+        ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
+        if self._task.text is not None:
+            self._send(self._task.text)
+        self._go_on()
+        await self._finished
+        if not self._failures:
+            await self._reconnector.close()
+            return EXIT_OK
+        self._say(self._what_failed())
+        statuses = {status for _, status, _ in self._failures}
+        if EXIT_TIMED_OUT not in statuses:  # a relay that does not answer is not waited for
+            await self._reconnector.close()
+        return next(status for status in _WORST_FIRST if status in statuses)
+
+    def _make_client(self) -> Client:
+        return Client(self._clock, receiving=False, outgoing=self._outgoing)
+
+    async def _follow(self, client: Client) -> None:
+        """See one connection follow another, until there is none."""
+        try:
+            while True:
+                self._client, self._trouble = client, None
+                await client.when_ended()
+                client = await self._reconnector.__anext__()
+        except StopAsyncIteration:
+            pass
+        except Refusal as refusal:
+            self._end(EXIT_LOST, self._why_refused(refusal, was_connected=True))
+        except ChatrelayError as error:
+            self._end(EXIT_LOST, str(error))
+
+    def _why_refused(self, refusal: Refusal, *, was_connected: bool) -> str:
+        proof = Proof.NONE if self._claim.secret is None else Proof.GIVEN
+        name = self._reconnector.identity.name
+        return why_refused(refusal, name, proof, was_connected=was_connected)
+
+    def _on_trouble(self, trouble: Trouble) -> None:
+        self._trouble = trouble.error
+
+    # -- messages
+
+    def _send(self, text: str) -> None:
+        self._count += 1
+        number = self._count
+        stored: list[Answer] = []
+        if self._client is None:
+            return
+        try:
+            sending = self._client.send(
+                self._task.to, text, self._task.wait, on_answer=stored.append
+            )
+        except Misuse as misuse:
+            self._failed(number, EXIT_NOT_DELIVERED, f"{misuse} Not sent.")
+            return
+        self._pending += 1
+        sending.addTimeout(self._task.timeout_s, self._clock)
+        sending.addErrback(self._not_reached, number, stored)
+        sending.addCallback(lambda _: self._settled())
+
+    def _not_reached(self, failure: Failure, number: int, stored: list[Answer]) -> None:
+        error = failure.value
+        if isinstance(error, Refusal):
+            sentence = f"Not delivered to {self._task.to}: {error.sentence} ({error.code})"
+            self._failed(number, EXIT_NOT_DELIVERED, sentence)
+        elif isinstance(error, OnlySent):
+            self._failed(number, EXIT_ONLY_SENT, str(error))
+        elif isinstance(error, Disconnected):
+            self._failed(number, EXIT_LOST, str(error))
+        elif isinstance(error, TimedOut):
+            self._end(EXIT_TIMED_OUT, self._why_so_long(stored), number)
+        else:
+            failure.raiseException()
+
+    def _why_so_long(self, stored: list[Answer]) -> str:
+        limit = f"within {self._task.timeout_s:g} s"
+        if stored:
+            return f"Stored for {self._task.to}, but not acked {limit}."
+        if self._trouble is not None:
+            return f"Not {self._task.wait} {limit}: {self._trouble}"
+        return f"Not {self._task.wait} {limit}: the relay has not answered."
+
+    def _settled(self) -> None:
+        self._pending -= 1
+        self._go_on()
+
+    def _failed(self, number: int, status: int, sentence: str) -> None:
+        if not self._is_over:
+            self._failures.append((number, status, sentence))
+            del self._failures[MAX_PENDING:]
+
+    def _end(self, status: int, sentence: str, number: int = 0) -> None:
+        """Go no further: what is on its way is not waited for."""
+        self._failed(number, status, sentence)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            if self._task.text is None:
+                self.transport.pauseProducing()
+            self._finished.callback(None)
+
+    def _what_failed(self) -> str:
+        number, _, sentence = min(self._failures)
+        if self._task.text is not None or not number:
+            return sentence
+        others = len(self._failures) - 1
+        more = f" Others, too: {others} of {self._count} lines." if others else ""
+        return f"Line {number}: {sentence}{more}"
+
+    # -- standard input
+
+    def connectionMade(self) -> None:
+        """Standard input is not read before the welcome."""
+        self.transport.pauseProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Something was read from standard input."""
+        dropped = self._input.dropped
+        self._unsent += filter(None, self._input.feed(data).split(b"\n"))
+        if self._input.dropped > dropped:
+            self._failed(
+                self._count + 1,
+                EXIT_NOT_DELIVERED,
+                f"A line is longer than {MAX_LINE_BYTES} bytes. Not sent.",
+            )
+        self._go_on()
+
+    def readConnectionLost(self) -> None:
+        """Standard input has ended."""
+        self._unsent += filter(None, self._input.finish().split(b"\n"))
+        self._input_ended = True
+        self._go_on()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing is printed."""
+
+    def _go_on(self) -> None:
+        """Send what was read, read more, or finish."""
+        if self._is_over or self._client is None:
+            return
+        while self._unsent and self._pending < MAX_PENDING:
+            self._send_line(self._unsent.popleft())
+        if self._task.text is None and not self._input_ended:
+            if self._unsent:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+        elif not self._unsent and not self._pending:
+            self._finish()
+
+    def _send_line(self, line: bytes) -> None:
+        line = line.removesuffix(b"\r")
+        if not line:
+            return
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            self._count += 1
+            self._failed(self._count, EXIT_NOT_DELIVERED, "It is not UTF-8. Not sent.")
+            return
+        self._send(text)

@@ -1,0 +1,254 @@
+"""``--send``: what is said, and the exit status, for all that can become of a message."""
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.error import ConnectError, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.client.framing import MAX_LINE_BYTES
+from chatrelay.client.identity import Secret
+from chatrelay.client.options import (
+    EXIT_LOST,
+    EXIT_NOT_DELIVERED,
+    EXIT_OK,
+    EXIT_ONLY_SENT,
+    EXIT_REFUSED,
+    EXIT_TIMED_OUT,
+    EXIT_UNREACHABLE,
+    Task,
+)
+from chatrelay.client.protocol import Claim
+from chatrelay.client.sending import MAX_PENDING, SendProgram
+from tests.client_harness import RelayEndpoint
+
+
+class Case(SynchronousTestCase):
+    """One run of the program, as carol, whose name is owned."""
+
+    def start(
+        self,
+        text: str | None = "hi",
+        wait: str = "sent",
+        timeout_s: float = 90.0,
+        secret: Secret | None = Secret(b"old-secret"),  # noqa: B008 - never changed
+    ) -> None:
+        self.clock = Clock()
+        self.endpoint = RelayEndpoint()
+        self.said: list[str] = []
+        claim = Claim(b"carol", secret=secret)
+        task = Task("bob", text, wait, timeout_s)
+        self.program = SendProgram(self.clock, self.endpoint, claim, task, self.said.append)
+        self.stdin = StringTransport()
+        if text is None:
+            self.program.makeConnection(self.stdin)
+        self.ending = ensureDeferred(self.program.run())
+
+    def begin(self, **options) -> list[bytes]:
+        self.start(**options)
+        return self.connect()
+
+    def connect(self) -> list[bytes]:
+        """The next connection; returns the messages that are written at once."""
+        self.relay = self.endpoint.accept()
+        self.relay.lines()
+        self.relay.say(b"!caps ack id receipts", b"!welcome carol max-line=8192 :Hello.")
+        self.clock.advance(0)
+        return self.messages()
+
+    def messages(self) -> list[bytes]:
+        return [line for line in self.relay.lines() if b" %" in line]
+
+    def say(self, line: bytes, *answers: bytes) -> None:
+        """Answer a line."""
+        ref = line.partition(b" ")[0]
+        self.relay.say(*[ref + b" " + answer for answer in answers])
+
+    def assert_status(self, status: int, *said: str) -> None:
+        """The status, and the one sentence with these words."""
+        self.clock.advance(0)
+        if not self.ending.called:
+            self.assertEqual(self.relay.lines(), [b"/quit"])
+            self.relay.say(b"!bye")
+            self.relay.lose()
+            self.clock.advance(0)
+        self.assertEqual(self.successResultOf(self.ending), status)
+        self.assertEqual(len(self.said), 1 if said else 0, self.said)
+        for words in said:
+            self.assertIn(words, self.said[0])
+
+
+class SendTests(Case):
+    """One message."""
+
+    def test_claim(self) -> None:
+        """Nothing is taken from the mailbox of the name, and acks are told."""
+        self.start()
+        relay = self.endpoint.accept()
+        self.assertEqual(relay.lines(), [b"/caps ack receipts", b"carol old-secret"])
+
+    def test_outcomes(self) -> None:
+        """The status for each answer at each level."""
+        refusal = b"!error mailbox-full bob :The mailbox of this name is full."
+        for wait, answers, status, said in [
+            ("sent", [b"!sent bob"], EXIT_OK, []),
+            ("sent", [b"!stored bob id=1"], EXIT_OK, []),
+            ("stored", [b"!stored bob id=1"], EXIT_OK, []),
+            ("acked", [b"!stored bob id=1", b"!acked bob id=1"], EXIT_OK, []),
+            ("stored", [b"!sent bob"], EXIT_ONLY_SENT, ["bob was sent", "not stored"]),
+            ("acked", [b"!sent bob"], EXIT_ONLY_SENT, ["bob was sent", "not stored"]),
+            ("sent", [refusal], EXIT_NOT_DELIVERED, ["Not delivered to bob", "(mailbox-full)"]),
+            ("acked", [refusal], EXIT_NOT_DELIVERED, ["(mailbox-full)"]),
+        ]:
+            [line] = self.begin(wait=wait)
+            self.assertTrue(line.endswith(b" %bob%hi"))
+            self.assertNoResult(self.ending)
+            self.say(line, *answers)
+            self.assert_status(status, *said)
+
+    def test_not_connected(self) -> None:
+        """No relay, no name: as the other programs."""
+        self.start()
+        self.endpoint.refuse(ConnectError())
+        self.assert_status(EXIT_UNREACHABLE, "No relay")
+        self.start(secret=None)
+        self.endpoint.accept().say(b"!error name-owned carol :Owned.")
+        self.assert_status(EXIT_REFUSED, "--secret-file")
+        self.start(timeout_s=5)
+        self.endpoint.accept()
+        self.clock.advance(6)
+        self.assert_status(EXIT_TIMED_OUT, "No relay answered within 5 s")
+
+    def test_timed_out(self) -> None:
+        """The status is another one than that of a refusal; what is known is said."""
+        for wait, answers, said in [
+            ("sent", [], "Not sent within 5 s: the relay has not answered."),
+            ("acked", [], "Not acked within 5 s: the relay has not answered."),
+            ("acked", [b"!stored bob id=1"], "Stored for bob, but not acked within 5 s."),
+        ]:
+            [line] = self.begin(wait=wait, timeout_s=5)
+            self.say(line, *answers)
+            self.clock.advance(4.9)
+            self.assertNoResult(self.ending)
+            self.clock.advance(0.2)
+            self.assert_status(EXIT_TIMED_OUT, said)
+
+    def test_lost(self) -> None:
+        """With an owned name it is asked again, with its ref."""
+        [line] = self.begin(wait="stored")
+        self.relay.lose(ConnectionLost())
+        self.clock.advance(1)
+        self.assertEqual(self.connect(), [line])
+        self.say(line, b"!stored bob id=1")
+        self.assert_status(EXIT_OK)
+
+    def test_lost_with_a_free_name(self) -> None:
+        """Without one nobody knows."""
+        self.begin(secret=None)
+        self.relay.lose(ConnectionLost())
+        self.assert_status(EXIT_LOST, "may or may not have arrived")
+
+    def test_not_back_in_time(self) -> None:
+        """The time counts from the beginning, over connections; why there is none is said."""
+        self.begin(timeout_s=5)
+        self.relay.lose(ConnectionLost())
+        for _ in range(60):
+            self.clock.advance(0.1)
+            while self.endpoint.attempts:
+                self.endpoint.refuse(ConnectError())
+        self.assert_status(EXIT_TIMED_OUT, "Not sent within 5 s: No relay")
+
+    def test_refused_later(self) -> None:
+        """A name that was taken away ends it."""
+        self.begin()
+        self.relay.lose(ConnectionLost())
+        for _ in range(2):
+            self.clock.advance(1)
+            if self.endpoint.attempts:
+                self.endpoint.accept().say(b"!error bad-secret carol :Disabled.")
+        self.assert_status(EXIT_LOST, "carol was taken from this client")
+
+
+class LinesTests(Case):
+    """Each line of standard input is a message."""
+
+    def test_lines(self) -> None:
+        """They go at once, in order; it ends when all are done."""
+        self.begin(text=None)
+        self.assertEqual(self.stdin.producerState, "producing")
+        self.program.dataReceived(b"one\n\ntwo\r\n%x%y\nthr")
+        first = self.messages()
+        self.program.dataReceived(b"ee")
+        self.program.readConnectionLost()
+        lines = first + self.messages()
+        self.assertEqual(
+            [line.partition(b" ")[2] for line in lines],
+            [b"%bob%one", b"%bob%two", b"%bob%%x%y", b"%bob%three"],
+        )
+        for line in reversed(lines):
+            self.assertNoResult(self.ending)
+            self.say(line, b"!stored bob id=1")
+        self.assert_status(EXIT_OK)
+
+    def test_nothing(self) -> None:
+        """No line, no message."""
+        self.begin(text=None)
+        self.program.readConnectionLost()
+        self.assert_status(EXIT_OK)
+
+    def test_read_before_the_welcome(self) -> None:
+        """Input that was there first waits for the name."""
+        self.start(text=None)
+        self.assertEqual(self.stdin.producerState, "paused")
+        self.program.dataReceived(b"early\n")
+        self.program.readConnectionLost()
+        [line] = self.connect()
+        self.say(line, b"!sent bob")
+        self.assert_status(EXIT_OK)
+
+    def test_failures(self) -> None:
+        """The first failure is told, with its line; the others are sent all the same."""
+        self.begin(text=None)
+        self.program.dataReceived(b"a\nb\xff\nc\x1b\nd\n" + b"x" * 9000 + b"\ne\n")
+        self.program.dataReceived(b"x" * (MAX_LINE_BYTES + 1))
+        self.program.dataReceived(b"\n")
+        self.program.readConnectionLost()
+        lines = self.messages()
+        self.assertEqual([line[-1:] for line in lines], [b"a", b"d", b"e"])
+        for line in lines:
+            self.say(line, b"!sent bob")
+        self.assert_status(EXIT_NOT_DELIVERED, "Line 2: It is not UTF-8.", "3 of 6 lines")
+
+    def test_worst(self) -> None:
+        """Of several failures the status is that of the worst."""
+        self.begin(text=None, wait="stored", secret=None)
+        self.program.dataReceived(b"a\nb\nc\n")
+        self.program.readConnectionLost()
+        first, second, _ = self.messages()
+        self.say(first, b"!sent bob")
+        self.say(second, b"!error blocked bob :No.")
+        self.relay.lose(ConnectionLost())
+        self.assert_status(EXIT_LOST, "Line 1: bob was sent the message")
+
+    def test_back_pressure(self) -> None:
+        """No more is read while as much is on its way as may be."""
+        self.begin(text=None)
+        self.program.dataReceived(b"x\n" * (MAX_PENDING + 1))
+        lines = self.messages()
+        self.assertEqual(len(lines), MAX_PENDING)
+        self.assertEqual(self.stdin.producerState, "paused")
+        self.say(lines[0], b"!sent bob")
+        self.assertEqual(len(self.messages()), 1)
+        self.assertEqual(self.stdin.producerState, "producing")
+
+    def test_timed_out(self) -> None:
+        """The time is each message's own; when one has had it nothing more is sent."""
+        self.begin(text=None, timeout_s=5)
+        for _ in range(3):
+            self.program.dataReceived(b"x\n")
+            self.clock.advance(4)
+            self.say(self.messages()[0], b"!sent bob")
+        self.program.dataReceived(b"y\nz\n")
+        self.clock.advance(6)
+        self.assertEqual(self.stdin.producerState, "paused")
+        self.assert_status(EXIT_TIMED_OUT, "Line 4: Not sent within 5 s")
