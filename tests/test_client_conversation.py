@@ -2,19 +2,22 @@
 
 from datetime import UTC, datetime
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.client import conversation
 from chatrelay.client.connecting import connect
 from chatrelay.client.conversation import MAX_KNOWN_NAMES, Conversation
 from chatrelay.client.core import Message
+from chatrelay.client.reconnect import stay_connected
 from tests.client_harness import RelayEndpoint
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-class ConversationTests(SynchronousTestCase):
+class ConversationCase(SynchronousTestCase):
     """A conversation with a relay that the test plays."""
 
     def setUp(self) -> None:
@@ -76,6 +79,10 @@ class ConversationTests(SynchronousTestCase):
     def leave(self, name: str) -> None:
         self.here.discard(name)
         self.relay.say(b"!offline " + name.encode())
+
+
+class ConversationTests(ConversationCase):
+    """Where lines go, and what is shown."""
 
     def test_target(self) -> None:
         """Plain lines go to the last one named."""
@@ -207,9 +214,11 @@ class ConversationTests(SynchronousTestCase):
             '* The connection was lost; it may or may not have arrived: "on its way"', self.shown
         )
         self.conversation.typed("%bob%in the gap")
-        self.assertIn('* There is no connection now; not sent: "in the gap"', self.shown)
+        # Without `stay_connected` nothing waits.
+        self.assertIn('* The connection was lost; not sent: "in the gap"', self.shown)
         self.assertIsNone(self.conversation.target)
         self.conversation.typed("/who")
+        self.assertIn("* There is no connection now.", self.shown)
         self.conversation.typed("%dave%")
         self.attach()
         self.assertIsNone(self.conversation.target)
@@ -280,6 +289,153 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.shown, ["11:00:00 to dave: hi"])
         self.assertEqual(self.conversation.target, "bob")
         self.assertIn("dave", self.conversation.names)
+
+
+class OwnedTargetTests(ConversationCase):
+    """A target whose name is known to be owned: what is stored for it tells."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.stored = {"bob"}
+
+    def answers(self, line: str) -> list[str]:
+        name = line[1:].partition("%")[0]
+        if line.startswith("%") and name in self.stored:
+            return [f"!stored {name} id=1"]
+        return super().answers(line)
+
+    def test_disconnect(self) -> None:
+        """It is the target on the next connection, too, and watched there."""
+        self.type("%bob%hi")
+        self.relay.lose()
+        self.conversation.detach()
+        self.assertEqual(self.conversation.target, "bob")
+        self.attach()
+        self.assertEqual(self.conversation.target, "bob")
+        self.assertEqual(self.type("plain"), ["%bob%plain"])
+        self.here.discard("bob")
+        self.relay.say(b"!offline bob")
+        self.assertEqual(self.conversation.target, "bob")
+
+    def test_away(self) -> None:
+        """It may be written to while it is away, and that is said, once."""
+        self.here.discard("bob")
+        self.assertEqual(self.type("%bob%one", "two"), ["%bob%one", "%bob%two"])
+        away = "* bob is not here: what you write is kept for it."
+        self.assertEqual(self.shown.count(away), 1)
+        self.relay.say(b"!online bob")
+        self.assertEqual(self.shown[-1], "* bob is here.")
+        self.relay.say(b"!offline bob")
+        self.assertEqual(self.shown[-1], "* bob left: what you write is kept for it.")
+        self.assertEqual(self.type("three"), ["%bob%three"])
+
+    def test_owned_no_more(self) -> None:
+        """A name that is unknown has no owner any more."""
+        self.here.discard("bob")
+        self.type("%bob%one")
+        self.stored.clear()
+        self.type("two")
+        self.assertIsNone(self.conversation.target)
+        self.assertIn('* bob is not here: not delivered: "two"', self.shown)
+
+
+class WaitingTests(SynchronousTestCase):
+    """Lines that are typed while there is no connection."""
+
+    def start(self, secret: str | None = "old-secret") -> None:
+        self.shown: list[str] = []
+        self.conversation = Conversation(self.shown.append, lambda: NOON, zone=UTC)
+        self.clock = Clock()
+        self.endpoint = RelayEndpoint()
+        self.relays = stay_connected(self.clock, self.endpoint, "carol", secret=secret)
+        self.connect()
+
+    def connect(self) -> list[bytes]:
+        waiting = ensureDeferred(self.relays.__anext__())
+        while not self.endpoint.attempts:
+            self.clock.advance(1)
+        self.relay = self.endpoint.accept()
+        self.relay.lines()
+        self.relay.say(b"!welcome carol :Hi.")
+        self.clock.advance(0)
+        self.conversation.attach(self.successResultOf(waiting))
+        return self.messages()
+
+    def messages(self) -> list[bytes]:
+        return [line for line in self.relay.lines() if b" %" in line]
+
+    def lose(self) -> None:
+        self.relay.lose(ConnectionLost())
+        self.conversation.detach()
+        self.shown.clear()
+
+    def answer(self, line: bytes, answer: bytes) -> list[bytes]:
+        self.relay.say(line.partition(b" ")[0] + b" " + answer)
+        return self.messages()
+
+    def test_typed_in_the_gap(self) -> None:
+        """They go when there is one, in order, each told of in one line."""
+        for secret in ("old-secret", None):
+            self.start(secret)
+            self.lose()
+            self.conversation.typed("%bob%one")
+            self.conversation.typed("two")
+            self.assertEqual(
+                self.shown,
+                [
+                    f'* There is no connection now; this goes when there is: "{text}"'
+                    for text in ("one", "two")
+                ],
+            )
+            [one] = self.connect()
+            self.assertTrue(one.endswith(b" %bob%one"))
+            self.assertNotIn("12:00:00 to bob: one", self.shown)
+            lines = self.answer(one, b"!stored bob id=1")
+            self.assertIn("12:00:00 to bob: one", self.shown)
+            self.assertEqual(lines, [])  # it is watched first
+            for line in self.relay.lines():
+                self.relay.say(line.partition(b" ")[0] + b" !online bob")
+            self.assertEqual(self.conversation.target, "bob")
+
+    def test_unanswered(self) -> None:
+        """What was on its way goes again under an owned name; that is told."""
+        self.start()
+        self.conversation.typed("%bob%one")
+        [line] = self.messages()
+        self.relay.lose(ConnectionLost())
+        self.conversation.detach()
+        self.assertIn('* Not answered yet; it goes again when there is: "one"', self.shown[-1])
+        self.assertEqual(self.connect(), [line])
+
+    def test_unanswered_under_a_free_name(self) -> None:
+        """Under a free one nobody knows."""
+        self.start(secret=None)
+        self.conversation.typed("%bob%one")
+        self.lose()
+        self.assertEqual(self.connect(), [])
+
+    def test_bound(self) -> None:
+        """No more lines wait than may."""
+        self.patch(conversation, "MAX_WAITING_LINES", 2)
+        self.start()
+        self.lose()
+        for text in ("1", "2", "3"):
+            self.conversation.typed(f"%bob%{text}")
+        self.assertEqual(self.shown[-1], '* 2 lines wait for a connection; not sent: "3"')
+        self.conversation.typed("%bob%x\x1b")
+        self.assertIn("Nothing is sent.", self.shown[-1])
+
+    def test_left_meanwhile(self) -> None:
+        """What never went is told when the user leaves."""
+        self.start()
+        self.lose()
+        self.conversation.typed("%bob%1")
+        self.conversation.typed("%bob%2")
+        ensureDeferred(self.relays.close())
+        self.assertEqual(
+            self.shown[-2:],
+            [f'* The connection was lost; not sent: "{number}"' for number in (1, 2)],
+        )
 
 
 class RegisterTests(SynchronousTestCase):

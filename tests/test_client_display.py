@@ -51,7 +51,7 @@ class HarmlessTests(SynchronousTestCase):
         evil = "\x1b]0;x\x07"
         for shown in [
             display.message_shown(Message(evil, evil, evil), NOON, UTC, colour=False),
-            display.sent_shown(evil, evil, NOON, UTC, colour=False),
+            display.sent_shown(evil, evil, NOON, NOON, UTC, colour=False),
             display.notice_shown(display.reply_shown(Reply(evil, (evil,), evil)), colour=False),
             display.shortened(evil),
         ]:
@@ -69,6 +69,20 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual(show(Message("bob", "hi"), NOON, zone, colour=False), "14:00:05 bob: hi")
         stamped = Message("bob", "hi", "#ops", time=NOON - timedelta(minutes=1))
         self.assertEqual(show(stamped, NOON, zone, colour=False), "13:59:05 #ops bob: hi")
+
+    def test_another_day(self) -> None:
+        """A message of another day, here, has its date."""
+        for time, shown in [
+            (NOON - timedelta(hours=12, seconds=5), "00:00:00"),
+            (NOON - timedelta(hours=12, seconds=6), "2026-11-21 23:59:59"),
+            (NOON + timedelta(hours=12), "2026-11-23 00:00:05"),
+        ]:
+            for message in (
+                Message("bob", "hi", time=time),
+                Message("me", "ho", time=time, to="x"),
+            ):
+                line = display.message_shown(message, NOON, UTC, colour=False)
+                self.assertTrue(line.startswith(shown + " "), line)
 
     def test_echo(self) -> None:
         """What another of one's own devices sent is shown as one's own, with its time."""

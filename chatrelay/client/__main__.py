@@ -114,9 +114,12 @@ async def _terminal_program(
     claim: Claim,
     say: Callable[[str], None],
 ) -> int:
+    from chatrelay.client.place import Places, places_directory  # noqa: PLC0415 - only here
     from chatrelay.client.terminal import TerminalProgram  # noqa: PLC0415 - slow to import
 
-    program = TerminalProgram(reactor, endpoint, claim, options["to"], say)
+    directory = places_directory(os.environ)
+    places = Places(directory, options.place) if directory is not None else None
+    program = TerminalProgram(reactor, endpoint, claim, options["to"], say, places)
     return await program.run()
 
 

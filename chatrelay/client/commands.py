@@ -104,13 +104,13 @@ class Commands(ABC):
         """
         return self._command("token").addCallback(_only_token)
 
-    def ack(self, message: Message) -> Deferred[None]:
+    def ack(self, message: Message | str) -> Deferred[None]:
         """
         Say that everything up to a message is dealt with, on a connection with the cap ``ack``.
 
         What is not acked comes again at the next connection of the name.
 
-        :param message: one that this connection was sent.
+        :param message: one that this connection was sent, or its id.
         :returns: fires with ``None`` when the relay has kept that.  Fails with a `Refusal`, as
             `BadId`, or with `Disconnected`.
         :raises Misuse: at once: it has no id.

@@ -1,16 +1,14 @@
 """
 A person's conversation: typed lines to messages, messages to lines that are shown.
 
-It decides where plain lines go.  A line meant for somebody who left must not reach
-whoever takes the name next, so the target is watched, and forgotten when it leaves and
-when the connection is lost.
+Who plain lines go to is `chatrelay.client.target`; what was shown before is
+`chatrelay.client.reading`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, tzinfo
 from typing import TypeGuard
 
@@ -19,9 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay.client import display
-from chatrelay.client.core import Disconnected, Event, Message, Reply, same_name
+from chatrelay.client.core import Disconnected, Event, Message, Outcome, Reply
 from chatrelay.client.library import Client
+from chatrelay.client.reading import Reading
 from chatrelay.client.registering import Ask, ask_new_secret
+from chatrelay.client.target import Choice, Target, is_among
 from chatrelay.client.typed import (
     CLIENT_HELP,
     Choose,
@@ -36,18 +36,8 @@ from chatrelay.client.typed import (
 from chatrelay.errors import ChatrelayError, Misuse, Refusal, UnknownName
 
 MAX_KNOWN_NAMES = 2000
-
-
-class _Choice:
-    """
-    A name that plain lines were meant for when they were typed.
-
-    :ivar here: false once the name left, or may have: nothing more goes to it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.here = True
+MAX_WAITING_LINES = 1000
+"""Typed lines that wait for a connection."""
 
 
 class Conversation:
@@ -68,6 +58,7 @@ class Conversation:
         ask: Ask | None = None,
         zone: tzinfo | None = None,
         colour: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         """
         Begin without a connection: `attach` gives one.
@@ -76,6 +67,7 @@ class Conversation:
         :param now: the time, aware.
         :param ask: asks what is not to be shown; ``None`` if there is nothing to ask with.
         :param zone: the time zone to show times in; ``None`` for this machine's.
+        :param reading: knows what was shown before; ``None`` shows everything.
         """
         self.names: OrderedDict[str, None] = OrderedDict()
         self.verbs: list[str] = ["help", "quit"]
@@ -85,17 +77,18 @@ class Conversation:
         self._zone = zone
         self._colour = colour
         self._client: Client | None = None
-        self._choice: _Choice | None = None
-        # What is watched: the choice, and those before it until the lines that were
-        # typed for them are on their way.
-        self._followed: list[_Choice] = []
-        self._watched_by_user: list[str] = []
+        # The last client, too: what it is given waits for the next connection.
+        self._sender: Client | None = None
+        self._target = Target(self.tell)
+        self._reading = reading
+        self._unanswered: str | None = None
+        self._waiting = 0
         self._turn = DeferredLock()
 
     @property
     def target(self) -> str | None:
         """Where plain lines go; ``None`` for nowhere."""
-        return self._choice.name if self._choice is not None else None
+        return self._target.choice.name if self._target.choice is not None else None
 
     # -- what is typed
 
@@ -112,51 +105,73 @@ class Conversation:
             # At once: until the question is there, an answer typed ahead would be shown.
             ensureDeferred(self._register()).addErrback(self._log_failure)
             return True
+        if self._client is None and not self._can_wait(typed):
+            return True
         # At once, so that a line typed while this one is on its way does not go to
         # the target before.
-        before = self._choice
+        before = self._target.choice
         if isinstance(typed, Send) and typed.chooses is not None:
-            self._choose(typed.chooses)
+            self._target.choose(typed.chooses)
         elif isinstance(typed, Choose):
-            self._choose(typed.target)
-        choice = self._choice
+            self._target.choose(typed.target)
+        choice = self._target.choice
         is_new = choice is not before
+        self._waiting += 1
         self._turn.run(lambda: self._guarded(typed, choice, is_new=is_new))
         return True
 
-    def _guarded(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> Deferred[None]:
+    def _can_wait(self, typed: Typed) -> bool:
+        """Whether a line that was typed without a connection is kept for the next one."""
+        if isinstance(typed, RunCommand):
+            self._tell_help(typed)
+            self.tell("There is no connection now.")
+            return False
+        if not isinstance(typed, Send) or self._sender is None:
+            return True
+        quoted = display.shortened(typed.text)
+        try:
+            self._sender.check_message(typed.targets, typed.text)
+        except Misuse as misuse:
+            self.tell(f"{misuse} Nothing is sent.")
+            return False
+        if self._waiting >= MAX_WAITING_LINES:
+            self.tell(f"{self._waiting} lines wait for a connection; not sent: {quoted}")
+            return False
+        self.tell(f"There is no connection now; this goes when there is: {quoted}")
+        return True
+
+    def _guarded(self, typed: Typed, choice: Choice | None, *, is_new: bool) -> Deferred[None]:
         doing = ensureDeferred(self._do(typed, choice, is_new=is_new))
-        return doing.addErrback(self._log_failure)
+        return doing.addErrback(self._log_failure).addCallback(self._done)
+
+    def _done(self, _: object) -> None:
+        self._waiting -= 1
 
     def _log_failure(self, failure: Failure) -> None:
         self.log.failure("a typed line", failure)
 
-    async def _do(self, typed: Typed, choice: _Choice | None, *, is_new: bool) -> None:
+    async def _do(self, typed: Typed, choice: Choice | None, *, is_new: bool) -> None:
         try:
             if isinstance(typed, Send):
                 await self._send(typed, choice)
             elif isinstance(typed, Choose):
-                self._settle(choice, await self._follow(choice))
+                self._target.settle(choice, await self._target.follow(choice))
             elif isinstance(typed, RunCommand):
                 await self._run(typed)
             elif isinstance(typed, Explain):
                 self.tell(typed.sentence)
         except Misuse as misuse:
             if is_new:
-                self._gone(choice)
+                self._target.gone(choice)
             self.tell(f"{misuse} Nothing is sent.")
         except Refusal as refusal:
             self.tell(f"{refusal.sentence} ({refusal.code})")
         except ChatrelayError as error:
             self.tell(str(error))
 
-    async def _send(self, typed: Send, choice: _Choice | None) -> None:
+    async def _send(self, typed: Send, choice: Choice | None) -> None:
         quoted = display.shortened(typed.text)
-        client = self._client
-        if client is None:
-            if typed.chooses is not None:
-                self._gone(choice)
-            self.tell(f"There is no connection now; not sent: {quoted}")
+        if self._sender is None:
             return
         is_plain = typed.chooses is None and choice is not None and typed.targets == (choice.name,)
         if is_plain and choice is not None and not choice.here:
@@ -166,23 +181,41 @@ class Conversation:
         # The watch goes first: who leaves after it is told of, whatever became of the
         # message.  Both are on their way before either is answered.
         following = None
-        if typed.chooses is not None:
-            following = ensureDeferred(self._follow(choice))
-        sending = client.send_each(typed.targets, typed.text)
+        if typed.chooses is not None and self._client is not None:
+            following = ensureDeferred(self._target.follow(choice))
+        sending = self._sender.send_each(typed.targets, typed.text)
         # Shown before it is answered: what the recipient says to it may come first.
-        to = ", ".join(typed.targets)
-        self._show(display.sent_shown(to, typed.text, self._now(), self._zone, colour=self._colour))
+        is_shown = self._client is not None
+        if is_shown:
+            self._show_sent(typed)
         try:
-            outcomes = await sending
+            outcomes = await self._answered(sending, quoted)
         except Disconnected as error:
             fate = "it may or may not have arrived" if error.may_have_arrived else "not sent"
+            if typed.chooses is not None:
+                self._target.gone(choice)
             self.tell(f"The connection was lost; {fate}: {quoted}")
             return
+        if not is_shown and not all(isinstance(outcome, Refusal) for outcome in outcomes):
+            self._show_sent(typed)
         for target, outcome in zip(typed.targets, outcomes, strict=False):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
-        if following is not None:
-            self._settle(choice, await following)
+            elif outcome.state != "sent":
+                self._target.note_owned(outcome.target)
+        if typed.chooses is not None:
+            self._target.settle(choice, await (following or self._target.follow(choice)))
+
+    async def _answered(self, sending: Deferred[list[Outcome]], quoted: str) -> list[Outcome]:
+        self._unanswered = quoted
+        try:
+            return await sending
+        finally:
+            self._unanswered = None
+
+    def _show_sent(self, typed: Send) -> None:
+        to, now = ", ".join(typed.targets), self._now()
+        self._show(display.sent_shown(to, typed.text, now, now, self._zone, colour=self._colour))
 
     def _tell_refusal(self, target: str, text: str, refusal: Refusal) -> None:
         quoted = display.shortened(text)
@@ -193,13 +226,10 @@ class Conversation:
             named = target
             self.tell(f"{refusal.sentence} Not delivered: {quoted}")
         if isinstance(refusal, UnknownName) or target.startswith("#"):
-            for choice in [one for one in self._followed if same_name(one.name, named)]:
-                self._gone(choice)
+            self._target.refused(named)
 
     async def _run(self, typed: RunCommand) -> None:
-        if typed.verb == "help" and " " not in typed.line:
-            for sentence in CLIENT_HELP:
-                self.tell(sentence)
+        self._tell_help(typed)
         if self._client is None:
             self.tell("There is no connection now.")
             return
@@ -208,13 +238,16 @@ class Conversation:
         for event in events:
             self._tell_event(event)
         if typed.verb == "watch":
-            self._watched_by_user.extend(words)
+            self._target.watched_by_user.extend(words)
         elif typed.verb == "unwatch":
-            self._watched_by_user = [
-                name for name in self._watched_by_user if not _is_among(name, words)
-            ]
-            if self._choice is not None and _is_among(self._choice.name, words):
-                self._drop(self._choice, f"{self._choice.name} is not watched any more")
+            self._target.unwatched(words)
+        elif typed.verb in ("name", "register"):
+            await self._catch_up()
+
+    def _tell_help(self, typed: RunCommand) -> None:
+        if typed.verb == "help" and " " not in typed.line:
+            for sentence in CLIENT_HELP:
+                self.tell(sentence)
 
     async def _register(self) -> None:
         try:
@@ -236,64 +269,13 @@ class Conversation:
                 self.tell(f"{name} has another secret now; its other connections are closed.")
             else:
                 self.tell(display.reply_shown(Reply("registered", (self._client.name,))))
+                await self._catch_up()
         except Misuse as misuse:
             self.tell(f"{misuse} Nothing is changed.")
         except Refusal as refusal:
             self.tell(f"{refusal.sentence} ({refusal.code}) Nothing is changed.")
         except Disconnected as error:
             self.tell(str(error))
-
-    # -- the target
-
-    def _choose(self, target: str) -> None:
-        if self._choice is None or not same_name(self._choice.name, target):
-            self._choice = _Choice(target)
-            self._followed.append(self._choice)
-
-    async def _follow(self, choice: _Choice | None) -> str | None:
-        """Watch a choice, and no more those before it; returns why it can not be one."""
-        if choice is None or choice.name.startswith("#"):
-            return None
-        if self._client is None:
-            return "There is no connection now"
-        earlier = self._followed[: self._followed.index(choice)] if choice.here else []
-        for previous in earlier:
-            self._unfollow(previous)
-        try:
-            watched = await self._client.watch(choice.name)
-        except Misuse as misuse:
-            return str(misuse).rstrip(".")
-        except Refusal as refusal:
-            return f"{choice.name} can not be watched ({refusal.code})"
-        except Disconnected:
-            return "The connection was lost"
-        return None if all(watched.values()) else f"{choice.name} is not here"
-
-    def _unfollow(self, choice: _Choice) -> None:
-        if choice in self._followed:
-            self._followed.remove(choice)
-        wanted = [other.name for other in self._followed] + self._watched_by_user
-        if self._client is None or choice.name.startswith("#") or _is_among(choice.name, wanted):
-            return
-        with suppress(Misuse):  # a name that can not be one was never watched
-            self._client.unwatch(choice.name).addErrback(_ignore)
-
-    def _gone(self, choice: _Choice | None) -> None:
-        if choice is None or not choice.here:
-            return
-        choice.here = False
-        self._unfollow(choice)
-        if choice is self._choice:
-            self._choice = None
-
-    def _settle(self, choice: _Choice | None, why_not: str | None) -> None:
-        # A choice that was refused, or has left meanwhile, has been dealt with.
-        if why_not is not None and choice is not None and choice.here:
-            self._drop(choice, why_not)
-
-    def _drop(self, choice: _Choice, why: str) -> None:
-        self._gone(choice)
-        self.tell(f"{why}: plain lines go to nobody until you name somebody (%NAME%TEXT).")
 
     # -- what comes
 
@@ -302,22 +284,27 @@ class Conversation:
         There is a connection.
 
         :param to: the first target; it is forgotten if it is not here.
-        :returns: fires with ``None`` when the target is known to be here, or not.
+        :returns: fires with ``None`` when the target is known to be here, or not, and
+            what was missed has been shown.
         """
-        self._client = client
+        self._client = self._sender = client
         self.tell(f"You are {client.name}. /help tells how to write; Ctrl-D leaves.")
         ensureDeferred(self._learn(client)).addErrback(_ignore)
-        return ensureDeferred(self._begin(to))
+        return ensureDeferred(self._begin(client, to))
 
-    async def _begin(self, to: str | None) -> None:
-        if to is not None:
-            self._choose(to)
-            choice = self._choice
-            self._settle(choice, await self._follow(choice))
+    async def _begin(self, client: Client, to: str | None) -> None:
+        following = ensureDeferred(self._target.attach(client, to))
+        await self._catch_up()
+        await following
+
+    async def _catch_up(self) -> None:
+        if self._client is not None and self._reading is not None:
+            await self._reading.catch_up(self._client, self._tell_event, self.tell)
 
     async def _learn(self, client: Client) -> None:
-        if self._watched_by_user:
-            for event in await client.command("/watch " + " ".join(self._watched_by_user)):
+        watched = self._target.watched_by_user
+        if watched:
+            for event in await client.command("/watch " + " ".join(watched)):
                 self._tell_event(event)
         for name in await client.who():
             self._know(name)
@@ -340,21 +327,29 @@ class Conversation:
         Who left is known at once, however much there is to show before.
         """
         if _is_presence(event) and event.word == "offline":
-            name = event.arguments[0]
-            self.names.pop(name, None)
-            for choice in [one for one in self._followed if same_name(one.name, name)]:
-                if choice is self._choice:
-                    self._drop(choice, f"{name} left")
-                else:
-                    self._gone(choice)
+            self.names.pop(event.arguments[0], None)
+            self._target.left(event.arguments[0])
+        elif _is_presence(event):
+            self._target.came(event.arguments[0])
 
     def show_event(self, event: Event) -> None:
         """Show what came."""
         if _is_presence(event) and event.word == "online":
             self._know(event.arguments[0])
-        if _is_presence(event) and not _is_among(event.arguments[0], self._watched_by_user):
+        if _is_presence(event) and not is_among(event.arguments[0], self._target.watched_by_user):
             return  # the target's: told when it arrived
-        self._tell_event(event)
+        if not isinstance(event, Message) or self._is_new(event):
+            self._tell_event(event)
+
+    def _is_new(self, message: Message) -> bool:
+        if self._client is None or self._reading is None:
+            return True
+        return self._reading.is_new(self._client, message)
+
+    def shown(self) -> None:
+        """What was given to `show_event` is on the screen: keep that, and tell the relay."""
+        if self._reading is not None:
+            self._reading.shown(self._client)
 
     def _tell_event(self, event: Event) -> None:
         if isinstance(event, Message):
@@ -367,12 +362,9 @@ class Conversation:
     def detach(self) -> None:
         """The connection is lost."""
         self._client = None
-        # Who has the name after the gap may be somebody else.
-        for choice in list(self._followed):
-            if choice is self._choice:
-                self._drop(choice, f"{choice.name} may be somebody else when you are back")
-            else:
-                self._gone(choice)
+        self._target.detach()
+        if self._unanswered is not None:
+            self.tell(f"Not answered yet; it goes again when there is: {self._unanswered}")
 
     def tell(self, sentence: str) -> None:
         """Show a sentence that is nobody's message."""
@@ -385,10 +377,6 @@ def _is_presence(event: Event) -> TypeGuard[Reply]:
         and event.word in ("online", "offline")
         and len(event.arguments) > 0
     )
-
-
-def _is_among(name: str, names: list[str]) -> bool:
-    return any(same_name(name, other) for other in names)
 
 
 def _ignore(failure: Failure) -> None:

@@ -236,10 +236,15 @@ def check_name(name: str) -> Name:
 
 def same_name(one: str, other: str) -> bool:
     """Whether two writings are one name; what can not be a name is like itself only."""
+    return one == other or name_key(one) == name_key(other)
+
+
+def name_key(name: str) -> bytes:
+    """What is the same for all writings of a name, and of what can not be one itself."""
     try:
-        return check_name(one).key == check_name(other).key
+        return check_name(name).key
     except Misuse:
-        return one == other
+        return name.encode("utf-8", "backslashreplace")
 
 
 def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tuple[bytes, list[str]]:

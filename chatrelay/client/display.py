@@ -47,15 +47,16 @@ def message_shown(message: Message, now: datetime, zone: tzinfo | None, *, colou
     """
     One message as a line for people.
 
-    :param now: shown when the message has no time of its own.
+    :param now: shown when the message has no time of its own; of another day than this the
+        date is shown, too.
     :param zone: the time zone to show times in; ``None`` for this machine's.
     :param colour: whether to use ANSI colours.
 
     What another connection of one's own name sent is shown as one's own.
     """
     if message.to is not None:
-        return sent_shown(message.to, message.text, message.time or now, zone, colour=colour)
-    moment = (message.time or now).astimezone(zone).strftime("%H:%M:%S")
+        return sent_shown(message.to, message.text, message.time or now, now, zone, colour=colour)
+    moment = _moment(message.time or now, now, zone)
     sender, text = harmless(message.sender), harmless(message.text)
     where = harmless(message.room) + " " if message.room else ""
     if not colour:
@@ -64,11 +65,18 @@ def message_shown(message: Message, now: datetime, zone: tzinfo | None, *, colou
     return f"{_DIM}{moment}{_PLAIN} {where}{_BOLD}\x1b[{shade}m{sender}{_PLAIN}: {text}"
 
 
-def sent_shown(target: str, text: str, now: datetime, zone: tzinfo | None, *, colour: bool) -> str:
+def sent_shown(
+    target: str, text: str, time: datetime, now: datetime, zone: tzinfo | None, *, colour: bool
+) -> str:
     """One's own message, once the relay has taken it."""
-    moment = now.astimezone(zone).strftime("%H:%M:%S")
-    line = f"{moment} to {harmless(target)}: {harmless(text)}"
+    line = f"{_moment(time, now, zone)} to {harmless(target)}: {harmless(text)}"
     return f"{_DIM}{line}{_PLAIN}" if colour else line
+
+
+def _moment(time: datetime, now: datetime, zone: tzinfo | None) -> str:
+    local = time.astimezone(zone)
+    is_today = local.date() == now.astimezone(zone).date()
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S")
 
 
 def notice_shown(sentence: str, *, colour: bool) -> str:

@@ -105,6 +105,24 @@ class Client(Commands):
         """Whether the name was granted for a secret, or has been given one since."""
         return self._connection is not None and self._connection.identity.is_registered
 
+    @property
+    def caps(self) -> tuple[str, ...]:
+        """What the relay adds to its lines on this connection."""
+        return self._caps
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has arrived that was not iterated over."""
+        return bool(self._unread)
+
+    def check_message(self, names: Sequence[str], text: str) -> None:
+        """
+        Check what `send_each` would be given.
+
+        :raises Misuse: it can not be sent.
+        """
+        core.message_line(names, text, self._max_line())
+
     def check_confidential(self) -> None:
         """
         Check that a secret may be sent to the relay.

@@ -160,6 +160,11 @@ class ClientOptions(usage.Options):
                 self._check_name(option)
         self.task = self._read_task()
 
+    @property
+    def place(self) -> str:
+        """Where the relay is, as far as the command line tells relays from each other."""
+        return str(self["server"] or f"{self['host'].lower()}:{self['port']}")
+
     def _read_task(self) -> Task | None:
         if self["send"] is None:
             for option in ("wait", "timeout"):

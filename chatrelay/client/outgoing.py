@@ -23,10 +23,9 @@ from chatrelay.client.core import (
     Level,
     Outcome,
     TooMuchWaiting,
-    check_name,
+    name_key,
 )
 from chatrelay.client.protocol import ClientProtocol
-from chatrelay.errors import Misuse
 
 MAX_UNANSWERED = 1000
 """Lines that may wait for their answer; the relay remembers as many refs."""
@@ -300,9 +299,4 @@ class Outgoing:
 
 def _owner(connection: ClientProtocol) -> bytes | None:
     """The name that refs written now belong to; ``None``: to the connection."""
-    if not connection.identity.is_registered:
-        return None
-    try:
-        return check_name(connection.name).key
-    except Misuse:
-        return connection.name.encode("utf-8")
+    return name_key(connection.name) if connection.identity.is_registered else None

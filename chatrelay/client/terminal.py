@@ -17,7 +17,7 @@ from typing import Any
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.patch_stdout import patch_stdout
 from twisted.internet.defer import DeferredList, ensureDeferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 
 from chatrelay.client.conversation import Conversation
@@ -31,19 +31,24 @@ from chatrelay.client.options import (
     EXIT_REFUSED,
     EXIT_UNREACHABLE,
 )
+from chatrelay.client.outgoing import Outgoing
+from chatrelay.client.place import Places
 from chatrelay.client.prompt import Prompt, ask_once, nothing_echoed
 from chatrelay.client.protocol import Claim, OwnedInClear
+from chatrelay.client.reading import Reading
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.refused import Proof, what_the_relay_says, why_refused
 from chatrelay.client.typed import completions
 from chatrelay.errors import BadSecret, ChatrelayError, Misuse, NameOwned, Refusal
 
-CAPS = ("time", "ping", "echo")
+CAPS = ("time", "ping", "echo", "ack")
 MAX_SECRET_TRIES = 3
 # A flood is shown at the pace at which a terminal takes it; what waits is bounded by
 # the client, which then stops reading.
 _BATCH_LINES = 200
 _BATCH_PAUSE_S = 0.2
+# What is written stands on the screen by then; and one ack and one file are for many messages.
+_SHOWN_AFTER_S = 0.4
 
 
 class _DroppedError(Exception):
@@ -60,6 +65,7 @@ class TerminalProgram:
         claim: Claim,
         to: str | None,
         complain: Callable[[str], None],
+        places: Places | None = None,
     ) -> None:
         """
         Begin with `run`.
@@ -68,6 +74,7 @@ class TerminalProgram:
             that is registered is asked for.
         :param to: the first target of plain lines.
         :param complain: shows the user one sentence, on standard error.
+        :param places: where it is kept what was read; ``None``: nowhere.
         """
         self._reactor = reactor
         self._endpoint = endpoint
@@ -82,7 +89,10 @@ class TerminalProgram:
             lambda: datetime.now(UTC),
             ask=self._prompt.ask,
             colour="NO_COLOR" not in os.environ,
+            reading=Reading(reactor, places),
         )
+        self._outgoing = Outgoing(reactor.seconds, keeps=True)
+        self._keeping: IDelayedCall | None = None
         self._reconnector = self._make_reconnector()
         self._final: ChatrelayError | None = None
 
@@ -97,7 +107,9 @@ class TerminalProgram:
             return EXIT_REFUSED if isinstance(error, Refusal) else EXIT_UNREACHABLE
         with patch_stdout(raw=True):
             following = ensureDeferred(self._follow(client))
+            self._reactor.addSystemEventTrigger("before", "shutdown", self._keep)
             await self._prompt.run()
+            self._keep()
             await self._reconnector.close()
             await DeferredList([following], consumeErrors=False)
         if self._final is not None:
@@ -151,16 +163,18 @@ class TerminalProgram:
         raise refusal
 
     def _make_reconnector(self) -> Reconnector[Client]:
+        self._outgoing = Outgoing(self._reactor.seconds, keeps=True)
         return Reconnector(
             self._reactor,
             self._endpoint,
             self._claim,
             self._make_client,
             on_trouble=self._on_trouble,
+            on_end=self._outgoing.end,
         )
 
     def _make_client(self) -> Client:
-        return Client(self._reactor, on_arrival=self._conversation.arrived)
+        return Client(self._reactor, on_arrival=self._conversation.arrived, outgoing=self._outgoing)
 
     async def _follow(self, client: Client) -> None:
         """Show what comes, over one connection after another."""
@@ -171,6 +185,7 @@ class TerminalProgram:
                 await self._conversation.attach(client, to)
                 to = None
                 await self._show_all(client)
+                self._keep()
                 if not client.asked_to_end:
                     self._conversation.detach()
                 client = await self._reconnector.__anext__()
@@ -186,10 +201,20 @@ class TerminalProgram:
         self._prompt.refresh()
         async for event in client.events():
             self._conversation.show_event(event)
+            self._keep_soon()
             self._prompt.refresh()
             shown += 1
             if shown % _BATCH_LINES == 0:
                 await deferLater(self._reactor, _BATCH_PAUSE_S)
+
+    def _keep_soon(self) -> None:
+        if self._keeping is None or not self._keeping.active():
+            self._keeping = self._reactor.callLater(_SHOWN_AFTER_S, self._keep)
+
+    def _keep(self) -> None:
+        if self._keeping is not None and self._keeping.active():
+            self._keeping.cancel()
+        self._conversation.shown()
 
     def _sentence(self, error: ChatrelayError) -> str:
         if not isinstance(error, Refusal):
