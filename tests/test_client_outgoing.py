@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import errors
 from chatrelay.client import Answer, Disconnected, OnlySent, TooMuchWaiting, outgoing
-from chatrelay.client.outgoing import ASK_AGAIN_WITHIN_S, MAX_UNANSWERED
+from chatrelay.client.answers import ASK_AGAIN_WITHIN_S
+from chatrelay.client.outgoing import MAX_UNANSWERED
 from chatrelay.client.reconnect import stay_connected
 from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint

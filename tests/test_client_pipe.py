@@ -8,6 +8,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
+from chatrelay.client import repeating
 from chatrelay.client.framing import MAX_LINE_BYTES
 from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
@@ -278,16 +279,129 @@ class PipeProgramTests(PipeProgramCase):
         self.assertEqual(len(self.said), 1)
 
 
-class SecretTests(PipeProgramCase):
+class OwnedCase(PipeProgramCase):
     """A name that is owned."""
 
-    def begin_owned(self) -> RelayTransport:
+    def begin_owned(self, *, is_tls: bool = False) -> RelayTransport:
         self.start(secret=Secret(b"old-secret"))
         relay = self.endpoint.accept()
         self.assertEqual(relay.lines(), [b"carol old-secret"])
+        if is_tls:
+            directlyProvides(relay, ISSLTransport)
         relay.say(b"!welcome carol :Hi.")
         self.clock.advance(0)
         return relay
+
+
+class RepeatTests(OwnedCase):
+    """Messages with a ref, over a loss."""
+
+    def lines(self, relay: RelayTransport) -> list[bytes]:
+        return [line for line in relay.lines() if b"/token" not in line]
+
+    def come_back(self) -> RelayTransport:
+        self.clock.advance(1)
+        relay = self.endpoint.accept()
+        relay.lines()
+        relay.say(b"!welcome carol :Hi.")
+        self.clock.advance(0)
+        return relay
+
+    def test_again(self) -> None:
+        """What was not answered goes first, with its ref; that is told, as what is not known."""
+        relay = self.begin_owned()
+        self.program.dataReceived(b"@ref=1 %bob%1\n@ref=2 %bob%2\n%bob%3\n@ref=4 /who\n")
+        relay.say(b"@ref=1 !sent bob")
+        relay.lose(ConnectionLost())
+        self.assertIn(
+            " What has a ref and no answer goes again (1 message); other lines sent", self.said[0]
+        )
+        self.program.dataReceived(b"%bob%5\n")
+        again = self.come_back()
+        self.assertEqual(self.lines(again), [b"@ref=2 %bob%2", b"%bob%5"])
+
+    def test_lost_while_draining(self) -> None:
+        """The end of the input is said again on the next connection."""
+        for is_clean in (True, False):
+            relay = self.begin_owned()
+            self.program.dataReceived(b"@ref=1 %bob%1\n")
+            self.program.readConnectionLost()
+            self.assertTrue(relay.half_closed)
+            relay.lose(None if is_clean else ConnectionLost())
+            self.assertNoResult(self.ending)
+            again = self.come_back()
+            self.assertEqual(self.lines(again), [b"@ref=1 %bob%1"])
+            self.assertTrue(again.half_closed)
+            again.say(b"@ref=1 !stored bob id=1")
+            again.lose()
+            self.assert_status(EXIT_OK)
+            self.assertIn("Connecting again", self.said.pop())
+            self.assertEqual(self.said, [])
+
+    def test_stored_late_over_tls(self) -> None:
+        """Over TLS it leaves when everything is answered, what is stored late too."""
+        relay = self.begin_owned(is_tls=True)
+        self.program.dataReceived(b"@ref=1 %bob%1\n")
+        self.program.readConnectionLost()
+        last = self.lines(relay)[-1].removesuffix(b"/ping .")
+        relay.say(last + b"!pong .")
+        self.assertEqual(self.lines(relay), [])
+        relay.say(b"@ref=1 !stored bob id=1")
+        self.assertEqual(self.lines(relay), [last + b"/quit"])
+        relay.say(last + b"!bye")
+        relay.lose()
+        self.assert_status(EXIT_OK)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never_stored_over_tls(self) -> None:
+        """An answer that does not come is not waited for longer than 10 s."""
+        relay = self.begin_owned(is_tls=True)
+        self.program.dataReceived(b"@ref=1 %bob%1\n")
+        self.program.readConnectionLost()
+        relay.say(self.lines(relay)[-1].removesuffix(b"/ping .") + b"!pong .")
+        self.clock.advance(CLOSE_TIMEOUT_S + 0.1)
+        self.assertTrue(self.lines(relay)[0].endswith(b"/quit"))
+
+    def test_users_quit(self) -> None:
+        """After the user's own /quit there is no next connection; what is not known is told."""
+        relay = self.begin_owned()
+        self.program.dataReceived(b"@ref=1 %bob%1\n/quit\n")
+        relay.say(b"!bye")
+        relay.lose()
+        self.assert_status(EXIT_LOST)
+        self.assertIn("may not have arrived", self.said[0])
+
+    def test_output_closed(self) -> None:
+        """Nor when nobody reads the output."""
+        relay = self.begin_owned()
+        self.program.dataReceived(b"@ref=1 %bob%1\n")
+        self.program.writeConnectionLost()
+        relay.lose()
+        self.assert_status(EXIT_LOST)
+
+    def test_full(self) -> None:
+        """No more input is read while too much is unanswered."""
+        self.patch(repeating, "MAX_LINES", 1)
+        relay = self.begin_owned()
+        self.program.dataReceived(b"@ref=1 %bob%1\n")
+        self.assertEqual(self.stdio.producerState, "paused")
+        relay.producer.resumeProducing()
+        self.assertEqual(self.stdio.producerState, "paused")
+        relay.say(b"@ref=1 !sent bob")
+        self.assertEqual(self.stdio.producerState, "producing")
+
+    def test_free_name(self) -> None:
+        """The refs of a free name end with the connection: nothing goes again."""
+        self.start()
+        relay = self.connect()
+        self.program.dataReceived(b"@ref=1 %bob%1\n")
+        relay.lose(ConnectionLost())
+        self.assertIn(". Lines sent just before may not have arrived.", self.said[0])
+        self.assertEqual(self.lines(self.come_back()), [])
+
+
+class SecretTests(OwnedCase):
+    """What proves that the name is one's own."""
 
     def claimed_again(self, relay: RelayTransport) -> bytes:
         """What the next connection begins with."""

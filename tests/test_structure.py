@@ -28,7 +28,10 @@ PURE = [
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
     *("chatrelay.mailbox.waiting", "chatrelay.state"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
-    *("chatrelay.client.answers",),
+    *(
+        "chatrelay.client.answers",
+        "chatrelay.client.repeating",
+    ),
 ]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (

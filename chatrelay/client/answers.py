@@ -24,6 +24,8 @@ from chatrelay.client.core import (
 from chatrelay.errors import Refusal
 from chatrelay.wire import with_tags
 
+ASK_AGAIN_WITHIN_S = 540.0
+"""The relay remembers a ref for 600 s; after that a repeated line could be another message."""
 MAX_ANSWER_LINES = 100_000
 """Lines kept of the answer to one command; a relay that writes more is cut short."""
 

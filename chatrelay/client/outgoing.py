@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from chatrelay.client.answers import Answers, AskedMessage
+from chatrelay.client.answers import ASK_AGAIN_WITHIN_S, Answers, AskedMessage
 from chatrelay.client.core import (
     Answer,
     Disconnected,
@@ -23,7 +23,6 @@ from chatrelay.client.core import (
     Level,
     Outcome,
     TooMuchWaiting,
-    name_key,
 )
 from chatrelay.client.protocol import ClientProtocol
 
@@ -32,8 +31,6 @@ MAX_UNANSWERED = 1000
 MAX_KEPT = 10_000
 """Messages that are kept over a loss, written or not."""
 MAX_KEPT_BYTES = 16 * 1024 * 1024
-ASK_AGAIN_WITHIN_S = 540.0
-"""The relay remembers a ref for 600 s; after that a repeated line could be another message."""
 
 _ENDED = "The connection ended before this was sent."
 
@@ -178,7 +175,7 @@ class Outgoing:
             asked = self._waiting.popleft()
             if asked.message is None:
                 asked.first_written_s = self._seconds()
-                asked.owner = _owner(self._connection)
+                asked.owner = self._connection.refs_owner
             self._written[asked] = None
             self._connection.write_lines(asked.write(asked))
 
@@ -218,7 +215,7 @@ class Outgoing:
     def attach(self, connection: ClientProtocol) -> None:
         """There is a connection: what waits is written, what was not answered again first."""
         self._connection = connection
-        owner = _owner(connection)
+        owner = connection.refs_owner
         lost: list[tuple[_Asked, str]] = []
         waiting, self._waiting = self._waiting, deque()
         for asked in waiting:
@@ -295,8 +292,3 @@ class Outgoing:
         self._drop(asked)
         if not asked.answer.called:
             asked.answer.errback(Disconnected(why))
-
-
-def _owner(connection: ClientProtocol) -> bytes | None:
-    """The name that refs written now belong to; ``None``: to the connection."""
-    return name_key(connection.name) if connection.identity.is_registered else None

@@ -35,6 +35,7 @@ from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNRE
 from chatrelay.client.protocol import Claim, ClientProtocol
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.refused import Proof, why_refused
+from chatrelay.client.repeating import RepeatableLines
 from chatrelay.errors import ChatrelayError, Refusal
 
 PATIENCE_S = 90.0
@@ -42,6 +43,7 @@ _BYE = b"!bye"
 # Asks the relay under TLS whether all is answered; no line of the user's has this ref.
 _LAST_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
 _MAY_BE_LOST = "Lines sent just before may not have arrived."
+_OTHERS = "other lines sent just before may not have arrived."
 
 
 @implementer(IHalfCloseableProtocol)
@@ -51,7 +53,8 @@ class PipeProgram(Protocol):
 
     It handles the lines of each connection as well: there is one at a time.
 
-    :ivar asked_to_end: the end of the next connection is the end of the program.
+    Messages with a ref that an owned name's lost connection has left unanswered are written
+    again on the next one.
     """
 
     transport: Any
@@ -71,7 +74,7 @@ class PipeProgram(Protocol):
         :param to: where plain lines go; without it every line is the protocol's.
         :param say: shows the user one sentence, on standard error.
         """
-        self.asked_to_end = False
+        self._asked_to_end = False
         self.escape_output = False
         self._clock = clock
         self._claim = claim
@@ -80,7 +83,11 @@ class PipeProgram(Protocol):
         self._unsent = b""
         self._input_ended = False
         self._awaits_last_answer = False
+        self._is_drained = False
         self._has_quit = False
+        self._is_leaving = False
+        self._connection_full = False
+        self._repeatable = RepeatableLines()
         self._output_full = False
         self._output_closed: Deferred[None] | None = Deferred()
         self._connection: ClientProtocol | None = None
@@ -95,6 +102,20 @@ class PipeProgram(Protocol):
             lambda: self,
             patience_s=PATIENCE_S,
             on_trouble=self._on_trouble,
+        )
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether the end of the next connection is the end of the program."""
+        return self._asked_to_end and (self._is_leaving or not self._will_repeat)
+
+    @property
+    def _will_repeat(self) -> bool:
+        connection = self._connection
+        return (
+            connection is not None
+            and connection.refs_owner is not None
+            and (len(self._repeatable) > 0)
         )
 
     async def run(self) -> int:
@@ -170,83 +191,111 @@ class PipeProgram(Protocol):
     # -- the connection
 
     def name_granted(self, connection: ClientProtocol) -> None:
-        """The name was granted: go on with what was read."""
+        """The name was granted: go on with what was not answered, and with what was read."""
         self._was_connected = True
         self._connection = connection
         self._lost = Deferred()
         connection.transport.registerProducer(_Valve(self._connection_is_full), True)
         if self._output_full:
             connection.transport.pauseProducing()
+        again = self._repeatable.again(connection.refs_owner, self._clock.seconds())
+        if again:
+            connection.write(again)
         self._send()
-        if not self._input_ended:
-            self._connection_is_full(False)
 
     def _connection_is_full(self, full: bool) -> None:
-        if full:
+        self._connection_full = full
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read standard input while what is read can be sent."""
+        if self._connection is None or self._connection_full or self._repeatable.is_full:
             self.transport.pauseProducing()
-        else:
+        elif not self._input_ended:
             self.transport.resumeProducing()
 
     def _send(self) -> None:
         if self._connection is None:
             return
         unsent, self._unsent = self._unsent, b""
-        transport = self._connection.transport
+        connection = self._connection
         if unsent:
-            self._connection.write(unsent)
-        if self._input_ended and not self.asked_to_end:
-            self.asked_to_end = True
-            transport.unregisterProducer()
-            if ISSLTransport.providedBy(transport):
+            self._repeatable.written(unsent, connection.refs_owner, self._clock.seconds())
+            connection.write(unsent)
+        if self._input_ended and not self._asked_to_end:
+            self._asked_to_end = True
+            connection.transport.unregisterProducer()
+            if ISSLTransport.providedBy(connection.transport):
                 # TLS has no half-close; what it would close is the whole connection.  And
                 # after a /quit the relay waits 5 s for who reads: first everything is read.
-                transport.write(_LAST_REF + b"/ping .\n")
+                connection.transport.write(_LAST_REF + b"/ping .\n")
                 self._awaits_last_answer = True
             else:
-                transport.loseWriteConnection()
+                connection.transport.loseWriteConnection()
+        self._read_or_not()
 
     def lines_received(self, lines: list[bytes]) -> None:
         """Print what came."""
+        self._repeatable.answered(lines)
         # It carries back the ref of a /quit that had one.
         if any(line.endswith(_BYE) and core.is_bye(core.parse_line(line)) for line in lines):
-            self.asked_to_end = True
+            self._asked_to_end = self._is_leaving = True
             # The user's own /quit: the relay answers nothing that was written after it.
             self._awaits_last_answer = False
-        if self._awaits_last_answer or self._has_quit:
+        if self._awaits_last_answer or self._has_quit or self._is_drained:
             lines = self._without_last_answers(lines)
         if self.escape_output:
             lines = [harmless_bytes(line) for line in lines]
         if lines and self._output_closed is not None:
             self.transport.write(b"\n".join(lines) + b"\n")
+        self._read_or_not()
 
     def _without_last_answers(self, lines: list[bytes]) -> list[bytes]:
         """What the user asked for; the answer to the last question ends the connection."""
         asked_for = [line for line in lines if not line.startswith(_LAST_REF)]
         if len(asked_for) < len(lines) and self._awaits_last_answer:
-            self._awaits_last_answer, self._has_quit = False, True
-            if self._connection is not None:
-                self._connection.write_lines([_LAST_REF + b"/quit"])
+            self._awaits_last_answer, self._is_drained = False, True
+            self._close_timer = self._clock.callLater(CLOSE_TIMEOUT_S, self._quit)
+        # A message is stored later than lines behind it are answered.
+        if self._is_drained and not self._repeatable:
+            self._quit()
         return asked_for
+
+    def _quit(self) -> None:
+        self._is_drained, self._has_quit = False, True
+        self._stop_timer()
+        if self._connection is not None:
+            self._connection.write_lines([_LAST_REF + b"/quit"])
 
     def connection_lost(self, error: Disconnected, *, clean: bool) -> None:
         """The connection ended: for good if it was asked to, else there will be another."""
+        is_final = self.asked_to_end
+        self._stop_timer()
+        is_answered = clean and not self._awaits_last_answer and not self._repeatable
+        if is_final and not is_answered and self._status == EXIT_OK:
+            self._say(f"{error} {_MAY_BE_LOST}")
+            self._status = EXIT_LOST
+        self._repeatable.lost(self._clock.seconds())
         self._connection = None
-        self._connection_is_full(True)
+        self._asked_to_end = is_final
+        self._awaits_last_answer = self._is_drained = self._has_quit = False
+        self._connection_full = False
+        self._read_or_not()
+        lost, self._lost = self._lost, Deferred()
+        lost.callback(None)
+
+    def _stop_timer(self) -> None:
         if self._close_timer is not None:
             with suppress(AlreadyCalled, AlreadyCancelled):
                 self._close_timer.cancel()
-        is_answered = clean and not self._awaits_last_answer
-        if self.asked_to_end and not is_answered and self._status == EXIT_OK:
-            self._say(f"{error} {_MAY_BE_LOST}")
-            self._status = EXIT_LOST
-        lost, self._lost = self._lost, Deferred()
-        lost.callback(None)
+            self._close_timer = None
 
     def close(self) -> Deferred[None]:
         """End the connection in order; fires when it has ended."""
         if self._connection is None:
             return succeed(None)
-        connection, self.asked_to_end = self._connection, True
+        connection = self._connection
+        self._asked_to_end = self._is_leaving = True
         connection.transport.unregisterProducer()
         connection.transport.resumeProducing()
         self._connection_is_full(True)
@@ -259,6 +308,10 @@ class PipeProgram(Protocol):
 
     def _on_trouble(self, trouble: Trouble) -> None:
         lost = f" {_MAY_BE_LOST}" if trouble.was_connected else ""
+        if trouble.was_connected and self._repeatable:
+            count = len(self._repeatable)
+            messages = f"{count} message{'s' if count > 1 else ''}"
+            lost = f" What has a ref and no answer goes again ({messages}); {_OTHERS}"
         self._say(f"{trouble.error}{lost} Connecting again in {trouble.retry_in_s:.1f} s.")
 
 

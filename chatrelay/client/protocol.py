@@ -28,6 +28,7 @@ from chatrelay.client.core import (
     Disconnected,
     Reply,
     Unreachable,
+    name_key,
     parse_line,
     refusal_from,
     same_name,
@@ -170,6 +171,11 @@ class ClientProtocol(LineReceiver):
         if claim.caps:
             self.sendLine(b"/caps " + " ".join(claim.caps).encode("ascii"))
         self.sendLine(claim.name if claim.secret is None else claim.name + b" " + claim.secret)
+
+    @property
+    def refs_owner(self) -> bytes | None:
+        """The owned name that refs written now belong to; ``None``: to this connection."""
+        return name_key(self.name) if self.identity.is_registered else None
 
     def check_confidential(self) -> None:
         """
