@@ -85,7 +85,9 @@ class SendProgram(Protocol):
         self._unsent: deque[bytes] = deque()
         self._count = 0
         self._pending = 0
-        self._failures: list[tuple[int, int, str]] = []
+        self._first_failure: tuple[int, str] | None = None
+        self._statuses: set[int] = set()
+        self._failures = 0
         self._finished: Deferred[None] = Deferred()
         self._is_over = False
 
@@ -110,14 +112,13 @@ class SendProgram(Protocol):
             self._send(self._task.text)
         self._go_on()
         await self._finished
-        if not self._failures:
+        if self._first_failure is None:
             await self._reconnector.close()
             return EXIT_OK
-        self._say(self._what_failed())
-        statuses = {status for _, status, _ in self._failures}
-        if EXIT_TIMED_OUT not in statuses:  # a relay that does not answer is not waited for
+        self._say(self._what_failed(*self._first_failure))
+        if EXIT_TIMED_OUT not in self._statuses:  # a relay that does not answer is not waited for
             await self._reconnector.close()
-        return next(status for status in _WORST_FIRST if status in statuses)
+        return next(status for status in _WORST_FIRST if status in self._statuses)
 
     def _make_client(self) -> Client:
         return Client(self._clock, receiving=False, outgoing=self._outgoing)
@@ -192,8 +193,10 @@ class SendProgram(Protocol):
 
     def _failed(self, number: int, status: int, sentence: str) -> None:
         if not self._is_over:
-            self._failures.append((number, status, sentence))
-            del self._failures[MAX_PENDING:]
+            self._failures += 1
+            self._statuses.add(status)
+            if self._first_failure is None or number < self._first_failure[0]:
+                self._first_failure = number, sentence
 
     def _end(self, status: int, sentence: str, number: int = 0) -> None:
         """Go no further: what is on its way is not waited for."""
@@ -207,11 +210,10 @@ class SendProgram(Protocol):
                 self.transport.pauseProducing()
             self._finished.callback(None)
 
-    def _what_failed(self) -> str:
-        number, _, sentence = min(self._failures)
+    def _what_failed(self, number: int, sentence: str) -> str:
         if self._task.text is not None or not number:
             return sentence
-        others = len(self._failures) - 1
+        others = self._failures - 1
         more = f" Others, too: {others} of {self._count} lines." if others else ""
         return f"Line {number}: {sentence}{more}"
 
