@@ -289,12 +289,19 @@ class SendTests(ProgramCase):
 class Terminal:
     """The terminal program on a terminal of its own."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], state: str | None = None) -> None:
+        """
+        Start it.
+
+        :param state: its XDG state directory; ``None`` for an empty one.
+        """
+        self._own_state = tempfile.TemporaryDirectory(prefix="chatrelay-test-")
+        state = state if state is not None else self._own_state.name
         self.pid, self._descriptor = pty.fork()
         if self.pid == 0:
             try:
                 termios.tcsetwinsize(0, (40, 120))
-                os.environ.update(environment(), TERM="xterm", NO_COLOR="1")
+                os.environ.update(environment(), TERM="xterm", NO_COLOR="1", XDG_STATE_HOME=state)
                 os.execv(command[0], command)
             finally:
                 os._exit(127)
@@ -355,6 +362,7 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self._descriptor)
+        self._own_state.cleanup()
 
 
 class TerminalTests(ProgramCase):
@@ -399,6 +407,21 @@ class TerminalTests(ProgramCase):
         terminal.expect("reverse: cba")
         terminal.type("/quit\r")
         self.assertEqual(terminal.wait(), EXIT_OK)
+
+    def test_typed_in_the_gap(self) -> None:
+        """What is typed while there is no connection goes on the next one."""
+        port = f"tcp:{free_port()}:interface=127.0.0.1"
+        relay = RelayProcess("--port", port)
+        self.addCleanup(relay.end)
+        terminal = self.terminal(relay.address(), "carol")
+        terminal.expect("You are carol.")
+        relay.signal(signal.SIGTERM)
+        relay.wait()
+        terminal.expect("Connecting again in ")
+        terminal.type("%reverse%abc\r")
+        terminal.expect('this goes when there is: "abc"')
+        self.relay("--port", port)
+        terminal.expect("reverse: cba")
 
     def test_reconnects(self) -> None:
         """The target does not outlive the connection."""
