@@ -33,9 +33,9 @@ any language with ``:name: FILE``
 ``...`` within an expected line stands for anything, alone on a line for any lines.
 Times, ids, ephemeral ports and durations are not compared, `_VARIABLE` says how.  The
 documented port 12345 is replaced by the one that the test's relay has, 12346 by a free one;
-a client that is started without ``--port`` is told.  The home directory is an empty one.
-An id that somebody has read may be written in the same session, and is the same one wherever it
-stands again.
+a client that is started without ``--port`` is told.  Where there is no ``micropython``
+Python stands in for it.  The home directory is an empty one.  An id that somebody has read may be
+written in the same session, and is the same one wherever it stands again.
 """
 
 from __future__ import annotations
@@ -218,6 +218,9 @@ class Workshop:
         programs.mkdir()
         _install(programs / "python", "")
         _install(programs / "twistd", " -c 'from twisted.scripts.twistd import run; run()'")
+        if shutil.which("micropython") is None:
+            # Debian 12 has no package of it; what is for it has to run under Python, too.
+            _install(programs / "micropython", "")
         self.environment = {
             **os.environ,
             "PATH": os.pathsep.join((str(programs), os.environ.get("PATH", os.defpath))),
