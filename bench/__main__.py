@@ -10,9 +10,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.relays import RELAYS, Relay, chatrelay_variant, has_compiled_parts
-from bench.results import WORKS
+from bench.disk import data_directory, file_system, is_in_memory
+from bench.relay import Relay
+from bench.relays import RELAYS, chatrelay_variant, has_compiled_parts
 from bench.rounds import Bench, Extent
+from bench.works import KEEPING, WORKS
 
 _QUICK = Extent(
     rounds=2,
@@ -31,14 +33,15 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure chatrelay beside other relays, all of them on this machine.",
-        epilog=" ".join(f"({letter}) {work}." for letter, work in WORKS.items()),
+        epilog=" ".join(f"({name}) {work}." for name, work in WORKS.items())
+        + " What is kept is kept in TMPDIR, which has to be on a disk for that.",
     )
     parser.add_argument("--rounds", type=int, help="how often each relay has its turn [5]")
     parser.add_argument("--seconds", type=float, help="of one measurement, about [1.2]")
     parser.add_argument("--connections", type=int, help="how many are named in (e) [9000]")
     parser.add_argument("--names", type=int, help="how many come back in (h) [5000]")
     parser.add_argument("--quick", action="store_true", help="two short rounds: a first look")
-    parser.add_argument("--work", default="a,b,c,d,e,f,g,h", help="which [%(default)s]")
+    parser.add_argument("--work", default=",".join(WORKS), help="which [%(default)s]")
     parser.add_argument("--sizes", default="16,64,1024", help="of texts, in bytes [%(default)s]")
     parser.add_argument("--relays", default=",".join(default), help="which [%(default)s]")
     parser.add_argument(
@@ -54,15 +57,15 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _relays(arguments: argparse.Namespace) -> list[Relay]:
+def _relays(arguments: argparse.Namespace, works: set[str]) -> list[Relay]:
     relays = []
     for name in arguments.relays.split(","):
         if name not in RELAYS:
             raise SystemExit(f"no relay {name}; there are {', '.join(RELAYS)}")
         relay = RELAYS[name]
-        if relay.is_missing:
+        if relay.works & works and relay.is_missing:
             print(f"{relay.label} is missing; {relay.installed_by} installs it", file=sys.stderr)
-        elif relay.works & set(arguments.work):
+        elif relay.works & works:
             relays.append(relay)
     for variant in arguments.variant:
         label, *settings = variant.split()
@@ -87,9 +90,15 @@ def main() -> None:
     works = arguments.work.split(",")
     if unknown := set(works) - set(WORKS):
         raise SystemExit(f"no work {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
+    kind = file_system(data_directory())
+    if KEEPING & set(works) and is_in_memory(kind):
+        raise SystemExit(
+            f"{data_directory()} is on {kind}, where nothing reaches a disk:"
+            " set TMPDIR to a directory on one, or leave out " + ", ".join(sorted(KEEPING))
+        )
     sizes = [int(size) for size in arguments.sizes.split(",")]
     bench = Bench(
-        _relays(arguments),
+        _relays(arguments, set(works)),
         works,
         sizes,
         _extent(arguments),

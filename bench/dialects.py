@@ -34,7 +34,7 @@ class Dialect:
     :cvar ping: what the relay may send between messages.
     :cvar pong: what answers it.
     :cvar max_text_bytes: the longest text that its messages can hold.
-    :cvar refusal: what an answer begins with that refuses a step; nothing where that is not told.
+    :cvar refusal: what is in an answer that refuses a step; nothing where that is not told.
     :cvar greets_in_clear: whether a relay that asks for TLS says something before it, a line.
     """
 
@@ -167,16 +167,16 @@ class Mqtt(Dialect):
     def steps(self, name: str) -> list[Step]:
         """How a client gets its name."""
         client = name.encode()
-        connect = _string(b"MQTT") + b"\x04\x02\x00\x00" + _string(client)
-        subscribe = b"\x00\x01" + _string(client) + b"\x00"
+        connect = mqtt_string(b"MQTT") + b"\x04\x02\x00\x00" + mqtt_string(client)
+        subscribe = b"\x00\x01" + mqtt_string(client) + b"\x00"
         return [
-            Step(_packet(0x10, connect), b"\x20\x02\x00\x00", b""),
-            Step(_packet(0x82, subscribe), b"\x90\x03\x00\x01\x00", b""),
+            Step(mqtt_packet(0x10, connect), b"\x20\x02\x00\x00", b""),
+            Step(mqtt_packet(0x82, subscribe), b"\x90\x03\x00\x01\x00", b""),
         ]
 
     def message(self, receiver: str, text: bytes) -> bytes:
         """What a client sends."""
-        return _packet(0x30, _string(receiver.encode()) + text)
+        return mqtt_packet(0x30, mqtt_string(receiver.encode()) + text)
 
     def delivered(self, sender: str, receiver: str, text: bytes) -> bytes:  # noqa: ARG002
         """What the receiver gets of it."""
@@ -184,7 +184,7 @@ class Mqtt(Dialect):
 
     def texts(self, data: bytes, receiver: str) -> Iterator[tuple[str | None, bytes]]:
         """Take apart what a receiver got."""
-        topic = _string(receiver.encode())
+        topic = mqtt_string(receiver.encode())
         at = 0
         while at < len(data):
             kind, size, shift = data[at], 0, 0
@@ -202,11 +202,17 @@ class Mqtt(Dialect):
             yield None, body[len(topic) :]
 
 
-def _string(value: bytes) -> bytes:
+def mqtt_string(value: bytes) -> bytes:
+    """Bytes with their length before them, as MQTT has them."""
     return len(value).to_bytes(2, "big") + value
 
 
-def _packet(kind: int, body: bytes) -> bytes:
+def mqtt_packet(kind: int, body: bytes) -> bytes:
+    """
+    A packet of MQTT.
+
+    :param kind: its first byte, with the flags.
+    """
     size, rest = bytearray(), len(body)
     while rest > 0x7F:
         size.append(rest & 0x7F | 0x80)

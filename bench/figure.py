@@ -9,7 +9,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.results import MEASURES, SECURED, WORKS, Entry, Measure, Results, Spread
+from bench.results import Entry, Results, Spread
+from bench.works import MEASURES, SECURED, WORKS, Measure
 
 _OURS, _NATS, _OTHERS, _LIMIT = "#1f5fa8", "#6b6b6b", "#b9b9b9", "#e3d9c0"
 _PREFERRED_SIZE = 64
@@ -98,6 +99,6 @@ def _scaled(spread: Spread | None, scale: float) -> Spread:
 
 
 def _color(entry: Entry) -> str:
-    if entry.relay.startswith("chatrelay") or entry.label == entry.relay:
+    if entry.is_ours:
         return _OURS
     return {"nats": _NATS, "forward": _LIMIT}.get(entry.relay.removesuffix(SECURED), _OTHERS)

@@ -8,7 +8,7 @@ import sys
 from typing import IO, Any
 
 from bench.process import Served
-from bench.relays import CHECKOUT, Relay
+from bench.relay import CHECKOUT, Relay
 
 _TASK_S = 240.0
 

@@ -13,9 +13,11 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bench import logins
+from bench.confirming import CONFIRMING, measuring
 from bench.dialects import DIALECTS, Dialect
 from bench.naming import BrokenTrafficError, Connection, Door, close_all, name_all
 from bench.process import Used, allow_files, cpu_s, memory_bytes
@@ -33,12 +35,17 @@ def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, 
     Verify some messages, then send many and count.
 
     The task has ``work``, ``size``, ``verified``, and ``messages`` or the ``seconds`` that
-    sending them should take.
+    sending them should take.  With ``tokens`` all names are owned, and with ``has_history``
+    it has to be there afterwards.
     """
     pattern, size = PATTERNS[task["work"]], task["size"]
+    tokens = task.get("tokens")
+    naming = (
+        logins.Claiming({name: tokens[name].encode() for name in tokens}) if tokens else dialect
+    )
     # Receivers first: what is sent before they are there is lost.
-    receivers = name_all(door, dialect, pattern.receiver_names)
-    senders = name_all(door, dialect, pattern.sender_names)
+    receivers = name_all(door, naming, pattern.receiver_names)
+    senders = name_all(door, naming, pattern.sender_names)
     sample = make_text(0, 0, 0, size)
     delivered = len(dialect.delivered(pattern.sender_names[0], pattern.receiver_names[0], sample))
 
@@ -65,6 +72,8 @@ def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, 
     used = Used(task["pid"])
     took_s, _ = exchange(dialect, plan, senders, receivers, delivered)
     server_s, shares = used.since(took_s)
+    if task.get("has_history"):
+        logins.check_history(_in_clear(receivers[0]))
     close_all([*senders, *receivers])
     return {
         **({"tls": senders[0].agreed} if isinstance(senders[0], Secured) else {}),
@@ -182,7 +191,7 @@ def connections(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str,
     }
 
 
-_TASKS = {
+_TASKS: dict[str, Callable[[Dialect, Door, dict[str, Any]], dict[str, Any]]] = {
     "throughput": throughput,
     "flood": flood,
     "round_trips": round_trips,
@@ -190,6 +199,10 @@ _TASKS = {
     "register": logins.register,
     "logins": logins.logins,
     "return_of_all": logins.return_of_all,
+}
+_KEEPING_TASKS = {
+    "confirmed": measuring.confirmed,
+    "catching_up": measuring.catching_up,
 }
 
 
@@ -201,7 +214,11 @@ def main() -> None:
     try:
         certificate = task.get("certificate")
         door = Door(task["port"], client_context(certificate) if certificate else None)
-        found = _TASKS[task["kind"]](DIALECTS[task["dialect"]](), door, task)
+        if task["kind"] in _KEEPING_TASKS:
+            confirming = CONFIRMING[task["confirming"]](task.get("tokens", {}))
+            found = _KEEPING_TASKS[task["kind"]](confirming, door, task)
+        else:
+            found = _TASKS[task["kind"]](DIALECTS[task["dialect"]](), door, task)
     except (BrokenTrafficError, ValueError, OSError) as error:
         found = {"error": str(error)}
     print(json.dumps(found), flush=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 from bench.dialects import Dialect, Step
-from bench.naming import Door, close_all, name_all
+from bench.naming import BrokenTrafficError, Door, close_all, name_all
 from bench.process import Used
 
 SECRET = b"correct-horse-battery-staple"
@@ -17,6 +18,7 @@ SECRET = b"correct-horse-battery-staple"
 # A relay hashes for each address one secret at a time.
 _ADDRESSES = [f"127.0.0.{number}" for number in range(1, 17)]
 _REGISTERING_S = 600.0
+_HISTORY_S = 30.0
 # How many are underway, and how many are tried first.  Tokens cost no hashing, and are what
 # hundreds come back with at the same moment.
 _AT_ONCE = {"secret": 8, "token": 64}
@@ -52,7 +54,7 @@ class _Registering(Dialect):
             self.tokens[found[1].decode()] = found[2].decode()
 
 
-class _Claiming(Dialect):
+class Claiming(Dialect):
     """A client that has a secret or a token for its name."""
 
     refusal = b"!error "
@@ -66,8 +68,8 @@ class _Claiming(Dialect):
 
 
 def register(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
-    """Register ``count`` names; tell the token of each."""
-    return {"tokens": _register(door, task["count"])}
+    """Register ``names``; tell the token of each."""
+    return {"tokens": _register(door, task["names"])}
 
 
 def logins(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def logins(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
     Each takes about ``seconds``, with several underway from different addresses, to ``count``
     names that are registered first.
     """
-    tokens = _register(door, task["count"])
+    tokens = _register(door, owned_names(task["count"]))
     door = door.seen_from(_ADDRESSES)
     found: dict[str, Any] = {"count": len(tokens)}
     most = _MOST_OF_A_NAME * len(tokens)
@@ -85,7 +87,7 @@ def logins(_: Dialect, door: Door, task: dict[str, Any]) -> dict[str, Any]:
         ("secret", dict.fromkeys(tokens, SECRET)),
         ("token", {name: token.encode() for name, token in tokens.items()}),
     ):
-        claiming, count = _Claiming(proofs), min(most, _FIRST_TRY[kind])
+        claiming, count = Claiming(proofs), min(most, _FIRST_TRY[kind])
         while True:
             names = list(islice(cycle(tokens), count))
             used, began_s = Used(task["pid"]), time.perf_counter()
@@ -114,7 +116,7 @@ def return_of_all(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[st
     # The first ones bring in what a relay loads when it is needed.
     warming = [*name_all(door, dialect, [f"w{index:05d}" for index in range(50)])]
     turns: list[tuple[str, Dialect, list[str]]] = [
-        ("owned", _Claiming(owned), list(owned)),
+        ("owned", Claiming(owned), list(owned)),
         ("free", dialect, free),
     ]
     found: dict[str, Any] = {"count": len(owned)}
@@ -134,9 +136,31 @@ def return_of_all(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[st
     return found
 
 
-def _register(door: Door, count: int) -> dict[str, str]:
+def check_history(client: socket.socket) -> None:
+    """
+    See that something of what a client was sent is in its history.
+
+    :raises BrokenTrafficError: nothing is.
+    """
+    client.settimeout(_HISTORY_S)
+    client.sendall(b"/history 1\n")
+    answer = b""
+    while b"!end history" not in answer and not answer.startswith(b"!error"):
+        more = client.recv(65_536)
+        if not more:
+            break
+        answer += more
+    if b"!end history 1\n" not in answer:
+        raise BrokenTrafficError(f"asked for its history, the relay says {answer[:200]!r}")
+
+
+def owned_names(count: int) -> list[str]:
+    """So many names of one length, for those who own one."""
+    return [f"o{index:05d}" for index in range(count)]
+
+
+def _register(door: Door, names: Sequence[str]) -> dict[str, str]:
     registering = _Registering()
-    names = [f"o{index:05d}" for index in range(count)]
     door = door.seen_from(_ADDRESSES)
     close_all(name_all(door, registering, names, len(_ADDRESSES), within_s=_REGISTERING_S))
     return registering.tokens

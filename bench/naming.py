@@ -85,7 +85,7 @@ class _Naming:
         self._answer += data
         self._all_answers += data
         refusal = self._dialect.refusal
-        if refusal and self._answer.startswith(refusal):
+        if refusal and refusal in self._answer:
             raise BrokenTrafficError(f"{self.name} was told {self._answer!r}")
         step = self._steps[0]
         if step.marker not in self._answer or not self._answer.endswith(step.end):

@@ -10,71 +10,22 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-BASE = "nats"
-LIMIT = "forward"
-# What the names of those end in that are spoken to over TLS; before it is who they are without.
-SECURED = "-tls"
-
-WORKS = {
-    "a": "4 senders to 4 receivers, one each",
-    "b": "20 senders to 20 receivers at random",
-    "c": "50 senders to 1000 receivers at random",
-    "d": "round trip of one line each way",
-    "e": "connections accepted and named, and their memory",
-    "f": "(a) forwarded by Twisted without looking at it",
-    "g": "logins to names that are owned",
-    "h": "all clients come back: owned names with tokens, beside as many free ones",
-}
+from bench.works import (
+    AGAINST_THE_BEST,
+    BARE,
+    BASE,
+    LIMIT,
+    MEASURES,
+    SECURED,
+    THROUGHPUT,
+    WORKS,
+    Measure,
+)
 
 # A generator that is this busy may be what is measured.
 _BUSY_SHARE = 0.95
 # Other programs that take more of a core change what the relays get.
 _DISTURBING_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class Measure:
-    """
-    One figure of a work.
-
-    :ivar key: in what the generator found.
-    :ivar title: for people.
-    :ivar scale: what it is divided by to be shown.
-    :ivar unit: of it then.
-    """
-
-    key: str
-    title: str
-    scale: float
-    unit: str
-
-
-THROUGHPUT = Measure("rate", "messages", 1000.0, "k/s")
-MEASURES: dict[str, tuple[Measure, ...]] = {
-    "a": (THROUGHPUT,),
-    "b": (THROUGHPUT,),
-    "c": (THROUGHPUT,),
-    "d": (
-        Measure("idle_p50_us", "idle, p50", 1.0, "us"),
-        Measure("idle_p99_us", "idle, p99", 1.0, "us"),
-        Measure("loaded_p50_us", "under load (b), p50", 1000.0, "ms"),
-        Measure("loaded_p99_us", "under load (b), p99", 1000.0, "ms"),
-    ),
-    "e": (
-        Measure("rate", "connections", 1000.0, "k/s"),
-        Measure("kib_per_connection", "memory of one", 1.0, "KiB"),
-    ),
-    "g": (
-        Measure("secret_rate", "with a secret", 1.0, "/s"),
-        Measure("token_rate", "with a token", 1000.0, "k/s"),
-    ),
-    "h": (
-        Measure("owned_s", "owned names, until all are named", 1.0, "s"),
-        Measure("free_s", "free names, until all are named", 1.0, "s"),
-        Measure("ratio", "ratio of the two", 1.0, "times"),
-        Measure("cpu_ratio", "ratio of the relay's processor time", 1.0, "times"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -107,6 +58,11 @@ class Entry:
     label: str
     found: dict[int, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a chatrelay, or a variant of it."""
+        return self.relay.startswith("chatrelay") or self.label == self.relay
+
     def values(self, key: str) -> dict[int, float]:
         """One figure, by round."""
         return {number: found[key] for number, found in self.found.items() if key in found}
@@ -119,6 +75,11 @@ class Entry:
         """One figure as a ratio to another relay's in the same round."""
         own, other = self.values(key), to.values(key)
         return Spread.of([own[number] / other[number] for number in own if other.get(number)])
+
+    def keeps(self) -> str:
+        """What is on the disk when a message is confirmed, where that was told."""
+        told = {str(found["keeps"]) for found in self.found.values() if "keeps" in found}
+        return "; ".join(sorted(told))
 
     def remarks(self) -> list[str]:
         """What to know before reading the figures."""
@@ -144,6 +105,8 @@ class Results:
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, int, str], Entry] = {}
+        self._syncs: dict[int, tuple[float, float]] = {}
+        self._file_system = ""
 
     def add(
         self, work: str, size: int, relay: str, label: str, number: int, found: dict[str, Any]
@@ -151,6 +114,16 @@ class Results:
         """Note what one measurement found in a round."""
         entry = self.entries.setdefault((work, size, relay), Entry(work, size, relay, label))
         entry.found[number] = found
+
+    def note_disk(self, number: int, file_system: str, median_us: float, most_us: float) -> None:
+        """
+        Note where servers keep what they confirm, and what a sync takes there in a round.
+
+        :param median_us: microseconds of a sync after 64 bytes were appended.
+        :param most_us: their 99th percentile.
+        """
+        self._file_system = file_system
+        self._syncs[number] = (median_us, most_us)
 
     def in_words(self, work: str, found: dict[str, Any]) -> str:
         """One measurement in a few words."""
@@ -179,6 +152,24 @@ class Results:
         suffix = SECURED if entry.relay.endswith(SECURED) else ""
         return self.entries.get((entry.work, entry.size, relay + suffix))
 
+    def compared(self, entry: Entry) -> tuple[str, Entry | None]:
+        """What the table compares an entry with: how that is called there, and its figures."""
+        if entry.work in AGAINST_THE_BEST:
+            return "to the best other", self._best_other(entry)
+        if entry.work == "history":
+            return "to no data", self.beside(entry, BARE)
+        base = self.beside(entry, BASE)
+        return "to nats-server" if base else "", base
+
+    def _best_other(self, entry: Entry) -> Entry:
+        """In each round whoever confirmed most, ourselves aside."""
+        best = Entry(entry.work, entry.size, "best", "the best other")
+        for other in self.group(entry.work, entry.size):
+            for number, rate in other.values("rate").items():
+                if not other.is_ours and rate > best.values("rate").get(number, 0.0):
+                    best.found[number] = other.found[number]
+        return best
+
     def unsecured(self, entry: Entry) -> Entry | None:
         """The same relay without TLS; ``None`` of one that has none, or was not measured so."""
         plain = entry.relay.removesuffix(SECURED)
@@ -196,23 +187,26 @@ class Results:
                 lines.append(f"({work}) {WORKS[work]}{texts}: {measure.title}, {measure.unit}")
                 lines.extend(self._rows(entries, measure))
                 lines.append("")
-        return "\n".join([*lines, *self._matrix()])
+            lines.extend(_durability(entries))
+        return "\n".join([*lines, *self._disk(), *self._matrix()])
 
     def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
         has_cpu = measure.key.endswith("rate")
         heads = f"{'CPU s/M':>9}{'server':>8}{'generator':>11}{'others':>8}" if has_cpu else ""
-        lines = [f"  {'':20}{'median':>9}  {'least..most':19}{'to nats-server':22}{heads}"]
+        compared_with = self.compared(entries[0])[0]
+        lines = [f"  {'':20}{'median':>9}  {'least..most':19}{compared_with:22}{heads}"]
         for entry in entries:
             spread = entry.spread(measure.key)
             remarks = "; ".join(self._remarks(entry, measure))
             if spread is None:
-                lines.append(f"  {entry.label:20}{'-':>9}  {remarks}")
+                if remarks:
+                    lines.append(f"  {entry.label:20}{'-':>9}  {remarks}")
                 continue
             scale = measure.scale
             median, least, most = (
                 _figure(value / scale) for value in (spread.median, spread.least, spread.most)
             )
-            base = self.beside(entry, BASE)
+            _, base = self.compared(entry)
             ratio = _shown(entry.ratio(base, measure.key)) if base else ""
             line = f"  {entry.label:20}{median:>9}  {f'{least}..{most}':19}{ratio:22}"
             if has_cpu:
@@ -224,6 +218,18 @@ class Results:
         plain = self.unsecured(entry)
         ratio = entry.ratio(plain, measure.key) if plain else None
         return [f"{_shown(ratio)} of that without TLS"] * bool(ratio) + entry.remarks()
+
+    def _disk(self) -> list[str]:
+        if not self._syncs:
+            return []
+        medians, most = zip(*self._syncs.values(), strict=True)
+        return [
+            f"On {self._file_system}, 64 bytes appended are synced in"
+            f" {statistics.median(medians):.0f} microseconds"
+            f" ({min(medians):.0f}..{max(medians):.0f} in the rounds),"
+            f" one of a hundred in {statistics.median(most):.0f}.",
+            "",
+        ]
 
     def _matrix(self) -> list[str]:
         """Our throughput as a ratio to everybody's, at one glance."""
@@ -257,12 +263,13 @@ class Results:
         rows = []
         for entry in self.entries.values():
             base, limit = self.beside(entry, BASE), self.beside(entry, LIMIT)
-            plain = self.unsecured(entry)
+            plain, (_, compared) = self.unsecured(entry), self.compared(entry)
             figures = {}
             for measure in MEASURES[entry.work]:
                 figures[measure.key] = {
                     "spread": _plain(entry.spread(measure.key)),
                     "to_nats": _plain(entry.ratio(base, measure.key) if base else None),
+                    "to_compared": _plain(entry.ratio(compared, measure.key) if compared else None),
                     "to_unparsed": _plain(entry.ratio(limit, measure.key) if limit else None),
                     "to_unsecured": _plain(entry.ratio(plain, measure.key) if plain else None),
                 }
@@ -284,7 +291,14 @@ class Results:
             "python": platform.python_version(),
             "twisted": version("twisted"),
         }
-        return {"machine": machine, "rows": rows}
+        disk = {"file_system": self._file_system, "sync_us": self._syncs}
+        return {"machine": machine, "disk": disk, "rows": rows}
+
+
+def _durability(entries: Sequence[Entry]) -> list[str]:
+    """What of a message is on the disk once it is confirmed, which figures say nothing about."""
+    told = [f"    {entry.label:18}{entry.keeps()}" for entry in entries if entry.keeps()]
+    return ["  When a sender reads the confirmation, the message is", *told, ""] if told else []
 
 
 def _cpu(entry: Entry, which: str) -> str:

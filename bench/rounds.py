@@ -16,11 +16,16 @@ from functools import partial
 from typing import Any
 
 from bench.dialects import DIALECTS
+from bench.disk import data_directory, file_system, sync_times_us
 from bench.generating import begin, generate, output
+from bench.keeping import SIZE, Keeping
+from bench.logins import owned_names
+from bench.owned import Owned
 from bench.process import Served, allow_files, cpu_s
-from bench.relays import Relay
+from bench.relay import Relay
 from bench.results import Results
-from bench.returning import Returning
+from bench.returning import measure_return
+from bench.works import KEEPING, WORKS
 
 _CALM_S = 3.0
 # Between two round trips under load.
@@ -74,7 +79,7 @@ class Bench:
         """
         Prepare a run.
 
-        :param works: letters from ``a`` to ``h``.
+        :param works: of `bench.works.WORKS`.
         :param sizes: of the texts, in bytes.
         :param tell: is told what is being done, a line each.
         """
@@ -84,13 +89,18 @@ class Bench:
         self._sizes = sizes
         self._extent = extent
         self._tell = tell
-        self._returning = Returning(extent.names)
+        self._returning = Owned(owned_names(extent.names))
+        self._keeping = Keeping(
+            seconds=extent.seconds, verified=extent.verified, settle_s=extent.settle_s
+        )
         self._messages: dict[tuple[str, str, int], int] = {}
         self._files = allow_files()
 
     def run(self) -> Results:
         """Go through all rounds; an interrupt ends them early, with what there is."""
-        with contextlib.suppress(KeyboardInterrupt), self._returning:
+        with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
+            ending.callback(self._returning.remove)
+            ending.callback(self._keeping.remove)
             for number in range(self._extent.rounds):
                 self._run_round(number)
         return self.results
@@ -100,7 +110,7 @@ class Bench:
         # to start, and that belongs into the spread.
         with contextlib.ExitStack() as ending:
             running: dict[str, Served] = {}
-            for relay in self._relays:
+            for relay in {relay.name: relay for _, _, relay in self._turns()}.values():
                 running[relay.name] = relay.start()
                 ending.callback(running[relay.name].end)
             for work, size, relay in self._turns():
@@ -116,6 +126,17 @@ class Bench:
             for relay in self._relays:
                 if work in self._works and work in relay.works:
                     self._note(number, work, 0, relay, partial(begin_anew, relay, number))
+        self._keep(number)
+
+    def _keep(self, number: int) -> None:
+        works = [work for work in WORKS if work in (KEEPING | {"history"}) & set(self._works)]
+        if KEEPING & set(works):
+            self.results.note_disk(number, file_system(data_directory()), *sync_times_us())
+        for work in works:
+            for relay in self._relays:
+                if work in relay.works:
+                    measure = partial(self._keeping.measure, work, relay)
+                    self._note(number, work, SIZE, relay, measure)
 
     def _turns(self) -> Iterator[tuple[str, int, Relay]]:
         for work in "abcd":
@@ -214,8 +235,11 @@ class Bench:
         if not relay.has_accounts:
             return {"error": "its names can not be owned"}
         # Whoever comes second finds a relay that has grown already.
-        return self._returning.measure(
-            relay, owned_first=number % 2 == 0, settle_s=self._extent.settle_s
+        return measure_return(
+            relay,
+            self._returning,
+            owned_first=number % 2 == 0,
+            settle_s=self._extent.settle_s,
         )
 
 

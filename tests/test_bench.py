@@ -21,9 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.certificate import write_certificate
 from bench.dialects import DIALECTS
-from bench.relays import CHECKOUT, RELAYS, Relay
+from bench.logins import owned_names
+from bench.owned import Owned
+from bench.relay import CHECKOUT, Relay
+from bench.relays import RELAYS
 from bench.results import Results
-from bench.returning import Returning
+from bench.returning import measure_return
 from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
 
@@ -109,13 +112,14 @@ class GeneratorTests(SynchronousTestCase):
         self.assertGreater(found["secret_rate"], 0)
 
     def test_return_of_all(self) -> None:
-        with Returning(4) as returning:
-            for owned_first in (True, False):
-                found = returning.measure(
-                    RELAYS["chatrelay"], owned_first=owned_first, settle_s=0.0
-                )
-                self.assertEqual((found.get("error"), found["count"]), (None, 4))
-                self.assertEqual(found["ratio"], found["owned_s"] / found["free_s"])
+        owned = Owned(owned_names(4))
+        self.addCleanup(owned.remove)
+        for owned_first in (True, False):
+            found = measure_return(
+                RELAYS["chatrelay"], owned, owned_first=owned_first, settle_s=0.0
+            )
+            self.assertEqual((found.get("error"), found["count"]), (None, 4))
+            self.assertEqual(found["ratio"], found["owned_s"] / found["free_s"])
 
     def test_a_refused_login_fails_the_row(self) -> None:
         # Nobody owns this name.

@@ -1,0 +1,89 @@
+"""What relays are measured at, and which figures that gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE = "nats"
+LIMIT = "forward"
+# What is compared with in "history".
+BARE = "chatrelay-no-data"
+# Whose names begin with this has all of them owned in "history".
+OWNED = "chatrelay-owned"
+# What the names of those end in that are spoken to over TLS; before it is who they are without.
+SECURED = "-tls"
+
+WORKS = {
+    "a": "4 senders to 4 receivers, one each",
+    "b": "20 senders to 20 receivers at random",
+    "c": "50 senders to 1000 receivers at random",
+    "d": "round trip of one line each way",
+    "e": "connections accepted and named, and their memory",
+    "f": "(a) forwarded by Twisted without looking at it",
+    "g": "logins to names that are owned",
+    "h": "all clients come back: owned names with tokens, beside as many free ones",
+    "stored": "50 senders, each with 32 messages underway, to 10 mailboxes whose owners are away",
+    "singly": "200 senders, each with one message underway, to 10 mailboxes whose owners are away",
+    "acked": "50 senders, each with 32 messages underway, to 10 mailboxes whose owners ack them",
+    "history": "(a) to and from names that are owned, with a history, and free",
+    "catchup": "the owner of a mailbox with 10,000 messages comes back",
+}
+# What only servers that keep messages are measured at.
+KEEPING = frozenset({"stored", "singly", "acked", "catchup"})
+# Where the best of the others is what one is compared with.
+AGAINST_THE_BEST = frozenset({"stored", "singly", "acked"})
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    One figure of a work.
+
+    :ivar key: in what the generator found.
+    :ivar title: for people.
+    :ivar scale: what it is divided by to be shown.
+    :ivar unit: of it then.
+    """
+
+    key: str
+    title: str
+    scale: float
+    unit: str
+
+
+THROUGHPUT = Measure("rate", "messages", 1000.0, "k/s")
+CONFIRMED = Measure("rate", "messages confirmed", 1000.0, "k/s")
+LIVE = Measure("rate", "messages live", 1000.0, "k/s")
+MEASURES: dict[str, tuple[Measure, ...]] = {
+    "a": (THROUGHPUT,),
+    "b": (THROUGHPUT,),
+    "c": (THROUGHPUT,),
+    "d": (
+        Measure("idle_p50_us", "idle, p50", 1.0, "us"),
+        Measure("idle_p99_us", "idle, p99", 1.0, "us"),
+        Measure("loaded_p50_us", "under load (b), p50", 1000.0, "ms"),
+        Measure("loaded_p99_us", "under load (b), p99", 1000.0, "ms"),
+    ),
+    "e": (
+        Measure("rate", "connections", 1000.0, "k/s"),
+        Measure("kib_per_connection", "memory of one", 1.0, "KiB"),
+    ),
+    "g": (
+        Measure("secret_rate", "with a secret", 1.0, "/s"),
+        Measure("token_rate", "with a token", 1000.0, "k/s"),
+    ),
+    "h": (
+        Measure("owned_s", "owned names, until all are named", 1.0, "s"),
+        Measure("free_s", "free names, until all are named", 1.0, "s"),
+        Measure("ratio", "ratio of the two", 1.0, "times"),
+        Measure("cpu_ratio", "ratio of the relay's processor time", 1.0, "times"),
+    ),
+    "stored": (CONFIRMED,),
+    "singly": (CONFIRMED,),
+    "acked": (Measure("rate", "messages confirmed and acked", 1000.0, "k/s"),),
+    "history": (LIVE,),
+    "catchup": (
+        Measure("acked_s", "until the last is read, by one that acks", 1.0, "s"),
+        Measure("read_s", "until the last is read, by one that does not", 1.0, "s"),
+    ),
+}
