@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionLost
@@ -59,9 +59,12 @@ class Case(SynchronousTestCase):
     """The program of carol on a relay that the test plays."""
 
     def setUp(self) -> None:
+        self.begin(self.new_directory())
+
+    def new_directory(self) -> Path:
         directory = tempfile.TemporaryDirectory(prefix="chatrelay-test-")
         self.addCleanup(directory.cleanup)
-        self.begin(Path(directory.name))
+        return Path(directory.name)
 
     def begin(self, directory: Path) -> None:
         self.places = Places(directory, "relay")
@@ -273,7 +276,7 @@ class ReadingTests(Case):
     def test_refused(self) -> None:
         """Without a log there is nothing to miss; other refusals are told."""
         for code, told in [("not-allowed", 0), ("unknown-command", 0), ("store-failed", 1)]:
-            self.begin(Path(self.mktemp()))
+            self.begin(self.new_directory())
             catching_up = self.connect(answer=False)
             for line in self.relay.lines():
                 self.relay.say(line.partition(b" ")[0] + b" !error " + code.encode() + b" :No.")
@@ -308,7 +311,7 @@ class ReadingTests(Case):
 
     def test_can_not_be_kept(self) -> None:
         """That is told once, and everything goes on."""
-        file = Path(self.mktemp())
+        file = self.new_directory() / "file"
         file.write_text("", encoding="utf-8")
         self.begin(file)
         self.connect()
@@ -327,6 +330,7 @@ _STEPS = ["arrive", "read", "keep", "kill", "acked elsewhere", "lose", "come bac
 class AnyRunTests(SynchronousTestCase):
     """Whatever happens in whatever order, what came since the first start is shown once."""
 
+    @example(["arrive", "read", "arrive", "lose", "come back", "keep", "lose"])
     @given(st.lists(st.sampled_from(_STEPS), max_size=30))
     def test_once(self, steps: list[str]) -> None:
         case = Case("setUp")

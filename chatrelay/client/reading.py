@@ -78,7 +78,10 @@ class Reading:
         self._tell = tell
         self._enter(client.name)
         self._to_ack = None  # of another connection: this one has not been sent it
+        if self._is_caught_up:
+            self._move()
         self._is_caught_up = False
+        self._last_live = ""  # it is in the log, and what is asked for now goes beyond it
         try:
             if self._cursor is not None:
                 await self._show_missed(client, show)
@@ -93,8 +96,12 @@ class Reading:
         except TimedOut:
             tell("What was missed can not be had now: the relay takes too long.")
         self._is_caught_up = True
-        self._cursor = self._last_live or self._cursor
+        self._move()
         self._keep()
+
+    def _move(self) -> None:
+        """The cursor goes to what was shown last."""
+        self._cursor, self._last_live = self._last_live or self._cursor, ""
 
     def _enter(self, name: str) -> None:
         key = name_key(name)
@@ -181,7 +188,7 @@ class Reading:
             return
         identity, self._to_ack = self._to_ack, None
         if self._is_caught_up:
-            self._cursor = self._last_live or self._cursor
+            self._move()
         self._keep()
         if client is not None and "ack" in client.caps:
             client.ack(identity).addCallbacks(lambda _: self._acked(identity), _ignore)
