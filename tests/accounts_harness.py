@@ -114,6 +114,13 @@ class OwnedWorld(World):
 
         self.in_store(job)
 
+    def look(self) -> None:
+        """Let the relay see, as it does once a second, what was changed beside it."""
+        self.relay.tick()
+        if isinstance(self.storing, ManualThreadpool):
+            self.storing.run_all()
+        self.settle()
+
     def restarted(self, limits: Limits | None = None, *, is_killed: bool = False) -> OwnedWorld:
         """
         Stop this relay, and start another one with what it has kept, a second later.

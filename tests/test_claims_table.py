@@ -31,6 +31,8 @@ class StateCase(SynchronousTestCase):
             holder = world.join(name)
         if state not in ("free", "free, and held", "reserved"):
             world.in_store(lambda accounts: self.add(accounts, name))
+        if state != "owned, held without proof":
+            world.look()
         if state in ("owned, and held", "disabled"):
             holder = world.owner(name)
         if state == "disabled":
@@ -39,6 +41,7 @@ class StateCase(SynchronousTestCase):
             )
         if state == "removed":
             self.change(world, name, lambda accounts, number: accounts.remove(number, 0.0))
+            world.look()
         return world, name, holder
 
     def add(self, accounts: Accounts, name: bytes) -> None:

@@ -132,12 +132,12 @@ class RegisterTests(SynchronousTestCase):
         world.storing.run_all()
         world.settle()
         self.assertIsNotNone(world.account(b"carol"))
-        # and not for long: it came behind the registration, or is told when that is seen.
+        # and not for long: it is told when that is seen.
         world.pass_time(1)
         world.storing.run_all()
         world.settle()
         self.assertFalse(any(device for device in world.relay.registry.devices(b"carol")))
-        self.assertIn(b"!error name-owned carol", stranger.told())
+        self.assertIn(b"!error bad-secret carol", stranger.told())
 
     def test_two_of_one_name_in_the_same_moment(self) -> None:
         world = OwnedWorld(self, hashing=ManualThreadpool())
@@ -178,6 +178,7 @@ class ClaimTests(SynchronousTestCase):
         assert off is not None
         self.world.in_store(lambda accounts: accounts.set_disabled(off.number, True, 0.0))
         self.world.add(b"root")
+        self.world.look()
         for number, (claim, code) in enumerate(
             [
                 (b"ann", None),
@@ -522,6 +523,8 @@ class BusyRelayTests(SynchronousTestCase):
 
     def test_one_claim_that_fails_leaves_the_others_of_its_turn(self) -> None:
         world = OwnedWorld(self)
+        for name in (b"a", b"b", b"c"):
+            world.add(name)
         told: list[str] = []
 
         def decided(label: str) -> None:
@@ -530,7 +533,7 @@ class BusyRelayTests(SynchronousTestCase):
                 raise ZeroDivisionError
 
         for label in "abc":
-            claim = Claim(parse_name(label.encode()), None, "127.0.0.1", lambda: True)
+            claim = Claim(parse_name(label.encode()), SECRET, "127.0.0.1", lambda: True)
             world.relay.claims.decide(claim, lambda _grant, label=label: decided(label))
         world.settle()
         self.assertEqual(told, ["a", "b", "c"])

@@ -61,6 +61,8 @@ class AccountClaims:
         max_accounts: int,
         wall_clock: Callable[[], float],
         call_later: Callable[[Callable[[], None]], object],
+        is_owned: Callable[[bytes], bool],
+        revision: int,
     ) -> None:
         """
         Decide from now on.
@@ -68,16 +70,17 @@ class AccountClaims:
         :param max_accounts: how many names may be registered.
         :param wall_clock: seconds since the epoch.
         :param call_later: calls in the reactor's next turn.
+        :param is_owned: whether a name had an account when that was last looked at.
+        :param revision: the last revocation when that was looked at for the first time.
         """
+        self._is_owned = is_owned
         self.portal = Portal(NameRealm(), [AccountChecker(store, prover, wall_clock)])
         self._store = store
         self._prover = prover
         self._max_accounts = max_accounts
         self._wall_clock = wall_clock
-        self._revision = 0
-        # What was revoked before is nobody's here.  It is asked for before any claim is.
-        self._is_polling = True
-        store.read(Accounts.last_revocation).addCallbacks(self._begin, self._could_not_poll)
+        self._revision = revision
+        self._is_polling = False
         self._claims: list[tuple[Claim, Decided[Grant]]] = []
         self._free = Grant(is_proven=False, revision=0)
         self._call_later = call_later
@@ -88,10 +91,15 @@ class AccountClaims:
         """
         Decide by the portal, if the name is owned or a secret was shown.
 
-        A name that nobody owns needs no authentication.  All claims that come in one turn are
+        A name that nobody owns, as far as is known here, is granted at once; if somebody else has
+        made an account of it since the last look, that takes it away with the next one.  All
+        other claims that come in one turn are
         looked up by one job of the store: in a burst its thread would take longer to be woken
         for each than to look.
         """
+        if claim.secret is None and not self._is_owned(claim.name.key):
+            decided(self._granted_free(self._revision))
+            return
         self._claims.append((claim, decided))
         if not self._is_looking:
             self._is_looking = True
@@ -191,10 +199,6 @@ class AccountClaims:
         polled = self._store.read(lambda accounts: accounts.revocations_after(revision))
         polled.addCallback(found).addErrback(self._could_not_poll)
         self._prune()
-
-    def _begin(self, revision: int) -> None:
-        self._revision = revision
-        self._is_polling = False
 
     def _could_not_poll(self, failure: Failure) -> None:
         self._is_polling = False

@@ -77,7 +77,7 @@ class AccountService(Service):
 
         :raises StoreError: it can not be opened; with one sentence for the operator.
         """
-        owned, first_id = self.store.open(
+        owned, first_id, revision = self.store.open(
             partial(_begin, int(self._relay.wall_clock() * 1_000_000))
         )
         self._threads.start()
@@ -95,6 +95,8 @@ class AccountService(Service):
             max_accounts=relay.limits.max_accounts,
             wall_clock=relay.wall_clock,
             call_later=call_later,
+            is_owned=self._mailboxes.is_owned,
+            revision=revision,
         )
         super().startService()
 
@@ -118,9 +120,10 @@ class AccountService(Service):
         deferToThreadPool(self._reactor, self._threads, _nicely, work).addBoth(ended)
 
 
-def _begin(now_us: int, accounts: Accounts) -> tuple[list[tuple[int, bytes, bytes]], int]:
+def _begin(now_us: int, accounts: Accounts) -> tuple[list[tuple[int, bytes, bytes]], int, int]:
     # Microseconds: a file that is put back from a backup does not give again what it has given.
-    return accounts.logs.owned_names(), accounts.logs.set_ids_aside(now_us)
+    first_id = accounts.logs.set_ids_aside(now_us)
+    return accounts.logs.owned_names(), first_id, accounts.last_revocation()
 
 
 def _nicely(work: Callable[[], T]) -> T:

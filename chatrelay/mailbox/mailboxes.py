@@ -93,6 +93,10 @@ class Mailboxes:
             mailbox = self._mailboxes[number] = Mailbox(self, number, Name(shown, key))
         return mailbox
 
+    def is_owned(self, key: bytes) -> bool:
+        """Whether a name had an account when that was last looked at."""
+        return key in self._numbers
+
     def add(self, account: int, name: Name) -> Mailbox:
         """A name has an owner now."""
         owned = self._numbers.get(name.key)
