@@ -1,0 +1,90 @@
+"""What was written to the connections of a name and is not read, against a list."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.mailbox.entries import Kind, Run
+from chatrelay.mailbox.in_flight import Header, InFlight
+
+_PARTIES = (b"alice", b"bob")
+
+
+def run(first_id: int, length: int, *, party: bytes = b"alice", has_refs: bool = True) -> Run:
+    ids = range(first_id, first_id + length)
+    refs = b" ".join(b"r%d" % number for number in ids) if has_refs else b""
+    texts = b"\n".join(b"text %d" % number for number in ids)
+    return Run(Kind.RECEIVED, first_id, length, 0, party, len(party), refs, texts)
+
+
+def flat(headers: list[Header]) -> list[tuple[int, bytes, int, bytes]]:
+    """Each entry's id, who wrote it, and its ref."""
+    found = []
+    for header in headers:
+        refs = {number: ref for ref, number in header.refs_and_ids()}
+        found += [
+            (number, header.party, header.account, refs.get(number, b""))
+            for number in range(header.first_id, header.first_id + header.length)
+        ]
+    return found
+
+
+ADDED = st.tuples(
+    st.just("add"), st.integers(0, 5), st.integers(1, 4), st.sampled_from(_PARTIES), st.booleans()
+)
+TAKEN = st.tuples(st.sampled_from(["take", "put back", "clear"]), st.integers(0, 60))
+
+
+class InFlightTests(SynchronousTestCase):
+    @given(st.lists(st.one_of(ADDED, ADDED, TAKEN), max_size=40))
+    @example([("add", 0, 4, b"alice", True), ("take", 1), ("put back", 0), ("take", 3)])
+    def test_against_a_list(self, steps: list[tuple[object, ...]]) -> None:
+        in_flight = InFlight()
+        entries: list[tuple[int, bytes, int, bytes]] = []
+        last_id = 0
+        taken: list[Header] = []
+        size_bytes = 0
+        for step in steps:
+            if step[0] == "add":
+                # Some of it may have been written to another connection already.
+                _, back, length, party, has_refs = step
+                first_id = max(1, last_id + 1 - int(str(back)))
+                one = run(first_id, int(str(length)), party=bytes(party), has_refs=bool(has_refs))
+                later = one.after(last_id)
+                in_flight.add(one)
+                if later is not None:
+                    size_bytes += later.size_bytes
+                    entries += [
+                        (number, one.party, one.account, ref) for number, ref, _ in later.entries()
+                    ]
+                    last_id = later.last_id
+            elif step[0] == "put back":
+                in_flight.put_back(taken)
+                entries = flat(taken) + entries
+                size_bytes += sum(header.size_bytes for header in taken)
+                taken = []
+            elif step[0] == "clear":
+                # They will be written again.
+                in_flight.clear(last_id)
+                entries, taken, size_bytes = [], [], 0
+            else:
+                until = int(str(step[1]))
+                taken = in_flight.take(until)
+                self.assertEqual(flat(taken), [entry for entry in entries if entry[0] <= until])
+                entries = [entry for entry in entries if entry[0] > until]
+                size_bytes -= sum(header.size_bytes for header in taken)
+            self.assertEqual(bool(in_flight), bool(entries))
+        rest = in_flight.take(1 << 60)
+        self.assertEqual(flat(rest), entries)
+        # Nothing of the bytes is lost when a run is taken in parts.
+        self.assertEqual(sum(header.size_bytes for header in rest), size_bytes)
+
+    def test_what_is_cleared_is_added_again(self) -> None:
+        in_flight = InFlight()
+        in_flight.add(run(1, 5))
+        in_flight.clear(2)
+        self.assertFalse(in_flight)
+        in_flight.add(run(1, 5))
+        self.assertEqual([entry[0] for entry in flat(in_flight.take(9))], [3, 4, 5])
