@@ -197,11 +197,11 @@ class Logs:
         ]
         found: list[Entry] = []
         for entry in merge(*streams, key=_entry_id, reverse=not is_forward):
+            if len(found) >= count:
+                break
             # What a name wrote to itself is in both.
             if not found or found[-1].id != entry.id:
                 found.append(entry)
-            if len(found) == count:
-                break
         return found if is_forward else found[::-1]
 
     def block(self, account: int, key: bytes, shown: bytes) -> None:
