@@ -121,12 +121,41 @@ class OwnedWorld(World):
             self.storing.run_all()
         self.settle()
 
-    def restarted(self, limits: Limits | None = None, *, is_killed: bool = False) -> OwnedWorld:
+    def settle_all(self) -> None:
+        """Let turns pass, and the store do what it was given, until nothing more happens."""
+        self.settle()
+        while isinstance(self.storing, ManualThreadpool) and self.storing.pending:
+            self.storing.run_all()
+            self.settle()
+
+    def log_in(self, line: bytes, *, caps: bytes = b"none") -> Client:
+        """
+        Connect a client that has its name.
+
+        What waits for the name has not been read.
+
+        :param line: its first one: the name, and the secret of an owned one.
+        """
+        client = self.connect()
+        client.send(b"/caps " + caps + b"\n" + line + b"\n")
+        self.settle_all()
+        assert client.told_first().startswith(b"!caps"), client.raw()
+        assert client.told_first().startswith(b"!welcome"), client.raw()
+        return client
+
+    def restarted(
+        self,
+        limits: Limits | None = None,
+        *,
+        is_killed: bool = False,
+        storing: ImmediateThreadpool | None = None,
+    ) -> OwnedWorld:
         """
         Stop this relay, and start another one with what it has kept, a second later.
 
         :param limits: other ones than before.
         :param is_killed: what its store was not given yet, and what that has not done, is lost.
+        :param storing: what runs the next one's jobs; at once if ``None``.
         """
         if is_killed:
             self.kill()
@@ -142,6 +171,7 @@ class OwnedWorld(World):
             self._test,
             *([limits] if limits is not None else arguments),
             directory=self.directory,
+            storing=storing,
             **{**options, "epoch_s": self.relay.wall_clock() + 1},
         )
 
