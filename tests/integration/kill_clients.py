@@ -33,6 +33,7 @@ from tests.integration.relay_process import Client as BlockingClient
 
 SECRET = "correct-horse-battery"
 NOBODY = "nobody"
+MARKER = "the last of "
 # What a claim may be refused with while the relay still knows of the connection before.
 _PASSING_CLAIMS = frozenset({"name-in-use", "busy"})
 _READ_BYTES = 65_536
@@ -286,7 +287,6 @@ class Sender(Client):
     One whose name nobody owns does not: its refs end with its connection.
 
     :ivar answers: how many it has read.
-    :ivar markers: the texts that are to arrive at the very end, by receiver.
     """
 
     def __init__(
@@ -312,11 +312,12 @@ class Sender(Client):
         # By ref and target, in the order of the lines: the text.
         self._unanswered: dict[tuple[str, str], str] = {}
         self._stored: deque[tuple[int, str, str]] = deque(maxlen=200)
+        self._refused_markers: list[tuple[str, str, str]] = []
 
     @property
     def is_answered(self) -> bool:
         """Whether nothing waits for an answer."""
-        return not self._unanswered
+        return not self._unanswered and not self._refused_markers
 
     def begin(self) -> None:
         now_s = time.monotonic()
@@ -330,8 +331,13 @@ class Sender(Client):
 
     def act(self, now_s: float) -> None:
         if self.is_ending:
-            return
-        if now_s >= self._leaves_s:
+            # A mailbox that is full is being emptied.
+            if self._refused_markers and now_s >= self._asks_s:
+                refused, self._refused_markers = self._refused_markers, []
+                for ref, target, text in refused:
+                    self._send(ref, (target,), text)
+                self._asks_s = now_s + 0.05
+        elif now_s >= self._leaves_s:
             self.cut(self._chance.uniform(0.0, 0.3))
         elif now_s >= self._asks_s and len(self._unanswered) < self._window:
             for _ in range(self._chance.randrange(1, 25)):
@@ -339,7 +345,8 @@ class Sender(Client):
             self._asks_s = now_s + self._chance.expovariate(1 / self._pause_s)
 
     def ask_marker(self, text: str, receivers: tuple[str, ...]) -> None:
-        """Write the same to each of some receivers."""
+        """Write the same to each of some receivers, until they take it."""
+        self._asks_s = 0.0
         self._numbers += 1
         self._send(str(self._numbers), receivers, text)
 
@@ -398,6 +405,8 @@ class Sender(Client):
         for target in [name for of, name in self._unanswered if of == ref]:
             if event.target in {None, target}:
                 text = self._unanswered.pop((ref, target))
+                if event.answer == "refused" and self.is_ending and text.startswith(MARKER):
+                    self._refused_markers.append((ref, target, text))
                 if event.answer == "stored":
                     self._stored.append((int(ref), target, text))
 
@@ -465,8 +474,8 @@ class Receiver(Client):
 
     def act(self, now_s: float) -> None:
         if self.is_ending and not self._is_leaving:
-            # What comes last is acked, too, when nothing else comes.
-            if self.acks and self._unacked and not self._acks_waiting and not self.markers:
+            # What comes last is acked, too, and makes place for what is to come.
+            if self.acks and self._unacked and not self._acks_waiting:
                 self._ack(self._ids[-1])
         elif self._is_leaving:
             if not self._acks_waiting and not self._has_quit:

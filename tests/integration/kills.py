@@ -28,7 +28,7 @@ from random import Random
 
 from tests.delivery_checker import Checker
 from tests.delivery_history import RelayKilled
-from tests.integration.kill_clients import Client, Receiver, Recorder, Sender, register
+from tests.integration.kill_clients import MARKER, Client, Receiver, Recorder, Sender, register
 from tests.integration.relay_process import RelayProcess
 
 FREE_SENDERS = ("fay", "finn")
@@ -263,7 +263,7 @@ class Run:
         self._until(lambda: all(s.is_answered for s in self._senders), "all answers")
         # What is sent last arrives last: then everything has.
         for sender in self._senders:
-            self._mark(sender, f"the last of {sender.name}", self._receivers)
+            self._mark(sender, f"{MARKER}{sender.name}", self._receivers)
         self._until_settled()
         # What is acked does not come again, not even to one who comes again.
         acking = [receiver for receiver in self._receivers if receiver.acks]
@@ -271,7 +271,7 @@ class Run:
             receiver.quit()
         self._until(lambda: not any(r.is_ready for r in acking), "receivers to leave")
         self._until(lambda: all(r.is_ready for r in acking), "receivers to come again")
-        self._mark(self._senders[0], "the very last", acking)
+        self._mark(self._senders[0], f"{MARKER}all", acking)
         self._until_settled()
         for receiver in self._receivers:
             receiver.read_history()
