@@ -101,12 +101,12 @@ class Receiver:
         """Write a message that the console has shown already."""
         self._write_message(sender, b"", text, stamp)
         self.messages_out += 1
-        self._hold_if_over(asker or sender)
+        self.hold_if_over(asker or sender)
 
     def echo(self, sender: Recipient, target: bytes, text: bytes, stamp: Stamp) -> None:
         """Write what another connection of the same name sent."""
         self._write_message(sender, b"to=" + target, text, stamp)
-        self._hold_if_over(sender)
+        self.hold_if_over(sender)
 
     def new_stamp(self) -> Stamp:
         """Make the stamp of one message."""
@@ -117,9 +117,9 @@ class Receiver:
         outbox = self.outbox
         outbox.write(lines if self.eol == b"\n" else lines.replace(b"\n", self.eol))
         self.messages_out += count
-        # As `_hold_if_over`, which would be called once for each recipient of each read.
+        # As `hold_if_over`, which would be called once for each recipient of each read.
         if outbox.unsent_bytes > self.relay.limits.high_water_bytes:
-            self._hold_if_over(sender)
+            self.hold_if_over(sender)
         if self.relay.console.verbose:
             for line in lines.splitlines():
                 text = line[len(sender.name.shown) + 2 :]
@@ -157,7 +157,7 @@ class Receiver:
         """Tell of a watched name that came or went."""
         self.answer((b"!online " if online else b"!offline ") + written, b"")
         # Nobody waits for a watcher; one that does not read is ended when its time is up.
-        self._hold_if_over(None)
+        self.hold_if_over(None)
 
     def answer(self, line: bytes, ref: bytes) -> None:
         """
@@ -223,6 +223,17 @@ class Receiver:
         """Whether it is to be shown what other connections of its name send."""
         return b"echo" in self.caps
 
+    def hold_if_over(self, sender: Recipient | None) -> None:
+        """
+        Hold who has it written more than it takes.
+
+        :param sender: who has: itself, where it does not read its answers; ``None`` for one that
+            is no connection.
+        """
+        if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
+            gate = sender.gate if isinstance(sender, Receiver) else None
+            self.relay.flow.over_mark(self.outbox, gate)
+
     def _write_message(self, sender: Recipient, tag: bytes, text: bytes, stamp: Stamp) -> None:
         line = b"%" + sender.name.shown + b"%" + text + self.eol
         if tag or not self.takes_runs:
@@ -241,11 +252,6 @@ class Receiver:
         if b"time" in self.caps:
             tags.append(b"time=" + time)
         return tags
-
-    def _hold_if_over(self, sender: Recipient | None) -> None:
-        if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
-            gate = sender.gate if isinstance(sender, Receiver) else None
-            self.relay.flow.over_mark(self.outbox, gate)
 
 
 def _tagged(tags: list[bytes], line: bytes) -> bytes:

@@ -75,6 +75,7 @@ def send_confirmed(session: Session, block: Block) -> int:
         served += len(refs)
     block.taken()
     note_sent(session, served)
+    session.hold_if_over(session)
     return served
 
 

@@ -90,12 +90,10 @@ class Session(LogHolder):
         self.connection = connection
         self.peer = peer
         self.state = State.UNNAMED
-        self.messages_in = 0
-        self.bytes_in = 0
+        self.messages_in = self.bytes_in = 0
         self.is_confidential = is_confidential
         self.grant = FREE
-        self.is_claiming = False
-        self._waits_to_end = False
+        self.is_claiming = self._waits_to_end = False
         self._refused_first_lines = 0
         self._answering: tuple[Iterator[bytes], bytes] | None = None
         self._turn_ends_s = 0.0
@@ -227,6 +225,9 @@ class Session(LogHolder):
     def refuse(self, refusal: Refusal, ref: bytes) -> None:
         """Answer with a refusal; the third of a first line closes."""
         self.answer(wire.error_line(refusal), ref)
+        if self.state is State.NAMED:
+            # Who is blocked is refused on the quick path, too.
+            self.hold_if_over(self)
         if self.state is not State.UNNAMED:
             return
         if isinstance(refusal, TooManyClients):
@@ -373,8 +374,7 @@ class Session(LogHolder):
         # whoever asks for much work lets others have theirs in between.
         if self.state is State.CLOSED:
             return True
-        if self.outbox.unsent_bytes > self.relay.limits.high_water_bytes:
-            self.relay.flow.over_mark(self.outbox, self.gate)
+        self.hold_if_over(self)
         if self.relay.seconds() >= self._turn_ends_s:
             self.connection.wait_for_turn()
             return True
