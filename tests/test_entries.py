@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.mailbox import entries as module
 from chatrelay.mailbox.entries import (
     ENTRY_BYTES,
     DamagedError,
@@ -13,6 +16,7 @@ from chatrelay.mailbox.entries import (
     Run,
     decode,
     encode,
+    parted,
     texts_of,
 )
 
@@ -124,6 +128,17 @@ class RunTests(SynchronousTestCase):
         self.assertGreaterEqual(run.size_bytes, texts + run.length * ENTRY_BYTES)
         refs = sum(len(ref) for _, ref, _ in run.entries())
         self.assertLessEqual(run.size_bytes, texts + refs + 2 * between + run.length * ENTRY_BYTES)
+
+    @given(st.lists(runs(), max_size=5), st.integers(1, 500))
+    def test_they_are_parted(self, written: list[Run], chunk_bytes: int) -> None:
+        with mock.patch.object(module, "CHUNK_BYTES", chunk_bytes):
+            chunks = list(parted(written))
+        entries = [entry for chunk in chunks for run in chunk for entry in run.entries()]
+        self.assertEqual(entries, [entry for run in written for entry in run.entries()])
+        for chunk in chunks:
+            self.assertLess(sum(run.size_bytes for run in chunk[:-1]), chunk_bytes)
+        for chunk in chunks[:-1]:
+            self.assertGreaterEqual(sum(run.size_bytes for run in chunk), chunk_bytes)
 
     @given(st.lists(TEXTS, min_size=1, max_size=6), NAMES)
     def test_texts_of_lines(self, texts: list[bytes], sender: bytes) -> None:

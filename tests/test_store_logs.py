@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.ids import SET_ASIDE
+from chatrelay.mailbox import entries
 from chatrelay.mailbox.entries import Kind, Run, encode
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Written
 from chatrelay.names import parse_name
-from chatrelay.store import logs as module
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import Database, StoreError
 from chatrelay.store.logs import Logs
@@ -339,7 +339,7 @@ class ModelTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         # Small enough that a batch is more than one chunk.
-        self.patch(module, "_CHUNK_BYTES", 150)
+        self.patch(entries, "CHUNK_BYTES", 150)
 
     @settings(max_examples=60, deadline=None)
     @given(BATCHES, st.data())
@@ -416,7 +416,17 @@ class NoteTests(StoreCase):
         store.write(*[store.run(b"x" * 1000) for _ in range(1000)])
         sizes = self.logs._rows("SELECT length(data) FROM chunk")
         self.assertGreater(len(sizes), 5)
-        self.assertLess(max(size for (size,) in sizes), 2 * module._CHUNK_BYTES)
+        self.assertLess(max(size for (size,) in sizes), 2 * entries.CHUNK_BYTES)
+
+    def test_also_where_one_run_is_longer(self) -> None:
+        store = self.store
+        run = store.run(*[b"%d" % number for number in range(10_000)])
+        store.write(run)
+        rows = self.logs._rows("SELECT entries, size_bytes FROM chunk")
+        self.assertGreater(len(rows), 2)
+        self.assertLess(max(size for _, size in rows), 2 * entries.CHUNK_BYTES)
+        self.assertEqual(sum(count for count, _ in rows), 10_000)
+        self.assertEqual(store.texts(), run.texts.split(b"\n"))
 
     def test_a_chunk_is_what_entries_makes_of_it(self) -> None:
         one, two = self.store.run(b"a"), self.store.run(b"b", b"c")

@@ -8,10 +8,12 @@ another, each a line that describes it, then its refs, then its texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
+CHUNK_BYTES = 128 * 1024
+"""With about this size a chunk ends: as a whole it is read, and given up."""
 ENTRY_BYTES = 64
 """What an entry counts for besides its text: about what its line and its names take."""
 
@@ -131,6 +133,32 @@ def decode(chunk: bytes) -> list[Run]:
     if position != len(chunk):
         raise DamagedError("this chunk of a log is cut off")
     return runs
+
+
+def parted(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Part runs, in order, into what becomes one chunk each."""
+    chunk: list[Run] = []
+    size_bytes = 0
+    for run in runs:
+        for part in _parts(run):
+            chunk.append(part)
+            size_bytes += part.size_bytes
+            if size_bytes >= CHUNK_BYTES:
+                yield chunk
+                chunk, size_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _parts(run: Run) -> Iterator[Run]:
+    # That of one read may have 37,000 entries.
+    rest: Run | None = run
+    while rest is not None and rest.size_bytes > CHUNK_BYTES and rest.length > 1:
+        last_id = rest.first_id + max(1, rest.length * CHUNK_BYTES // rest.size_bytes) - 1
+        yield rest.until(last_id)
+        rest = rest.after(last_id)
+    if rest is not None:
+        yield rest
 
 
 def texts_of(lines: bytes) -> bytes:

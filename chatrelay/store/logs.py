@@ -13,7 +13,7 @@ from heapq import merge
 from typing import Any
 
 from chatrelay.ids import SET_ASIDE
-from chatrelay.mailbox.entries import DamagedError, Kind, Run, decode, encode
+from chatrelay.mailbox.entries import DamagedError, Kind, Run, decode, encode, parted
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Written
 from chatrelay.names import parse_name
 from chatrelay.store.database import StoreError
@@ -24,8 +24,6 @@ _MOST_ROWS = 256
 _CUT_TO = 0.95
 # Rows that are looked at at once for the oldest that are read.
 _OLDEST_ROWS = 1000
-# With this size a chunk ends; one run has that of one read at most.
-_CHUNK_BYTES = 128 * 1024
 _NO_NUMBER = (1 << 63) - 1
 
 _CHUNK_COLUMNS = "account, is_sent, first_id, last_id, entries, size_bytes, written_s, data"
@@ -131,7 +129,7 @@ class Logs:
             for change in changes
             if change.account in there
             for is_sent, added in ((0, change.received), (1, change.sent))
-            for runs in _parted(added)
+            for runs in parted(added)
         ]
         self._insert(f"INSERT INTO chunk ({_CHUNK_COLUMNS})", rows, "")
         positions = [
@@ -368,18 +366,6 @@ class Logs:
     def _rows(self, query: str, *values: bytes | str | float) -> list[Any]:
         # To the end, so that no statement stays open when its transaction ends.
         return self._connection.execute(query, values).fetchall()
-
-
-def _parted(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
-    """Part runs into chunks, which are read as wholes."""
-    start = size_bytes = 0
-    for end, run in enumerate(runs, 1):
-        size_bytes += run.size_bytes
-        if size_bytes >= _CHUNK_BYTES:
-            yield runs[start:end]
-            start, size_bytes = end, 0
-    if start < len(runs):
-        yield runs[start:]
 
 
 def _decoded(data: bytes) -> list[Run]:
