@@ -269,7 +269,10 @@ class Mailboxes:
 
     def renew_route(self, mailbox: Mailbox) -> None:
         """The mailbox became live, or is it no longer."""
-        written = self._numbers.get(mailbox.name.key, (0, b""))[1]
+        number, written = self._numbers.get(mailbox.name.key, (0, b""))
+        if number != mailbox.account:
+            # Its account is gone, and its last connections leave: the name is not its any more.
+            return
         goes_to_log = mailbox.is_loaded and not mailbox.reading.is_live
         log = (written, mailbox if goes_to_log else None)
         self._relay.renew_route(mailbox.name.key, log)
