@@ -16,6 +16,7 @@ from chatrelay.flow import Gate
 from chatrelay.ids import Ids
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Page, Written
 from chatrelay.mailbox.mailbox import Mailbox
+from chatrelay.mailbox.owned import Owned, OwnedNames
 from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.upkeep import Upkeep
 from chatrelay.mailbox.writer import Batches, Store, Writer
@@ -56,10 +57,8 @@ class Mailboxes:
         self.limits = relay.limits
         self._relay = relay
         self._store = store
-        self._numbers: dict[bytes, tuple[int, bytes]] = {}
+        self._owned = OwnedNames(owned)
         self._mailboxes: dict[int, Mailbox] = {}
-        for number, key, shown in owned:
-            self._numbers[key] = (number, shown)
         self._loading: dict[Mailbox, list[Callable[[Refusal | None], None]]] = {}
         self._watched: dict[Mailbox, None] = {}
         self._to_write_again: dict[Mailbox, None] = {}
@@ -84,25 +83,25 @@ class Mailboxes:
 
     def find(self, key: bytes) -> Mailbox | None:
         """The mailbox of a name; ``None`` if nobody owns it."""
-        owned = self._numbers.get(key)
+        owned = self._owned.get(key)
         if owned is None:
             return None
-        number, shown = owned
-        mailbox = self._mailboxes.get(number)
+        mailbox = self._mailboxes.get(owned.account)
         if mailbox is None:
-            mailbox = self._mailboxes[number] = Mailbox(self, number, Name(shown, key))
+            mailbox = Mailbox(self, owned.account, Name(owned.shown, key))
+            self._mailboxes[owned.account] = mailbox
         return mailbox
 
     def is_owned(self, key: bytes) -> bool:
         """Whether a name had an account when that was last looked at."""
-        return key in self._numbers
+        return key in self._owned
 
     def add(self, account: int, name: Name) -> Mailbox:
         """A name has an owner now."""
-        owned = self._numbers.get(name.key)
-        if owned is None or owned[0] != account:
+        owned = self._owned.get(name.key)
+        if owned is None or owned.account != account:
             self._forget(name.key)
-            self._numbers[name.key] = (account, name.shown)
+            self._owned.add(name.key, Owned(account, name.shown))
         mailbox = self.find(name.key)
         assert mailbox is not None, "it was put there"  # noqa: S101
         return mailbox
@@ -269,24 +268,18 @@ class Mailboxes:
 
     def renew_route(self, mailbox: Mailbox) -> None:
         """The mailbox became live, or is it no longer."""
-        number, written = self._numbers.get(mailbox.name.key, (0, b""))
-        if number != mailbox.account:
+        owned = self._owned.get(mailbox.name.key)
+        if owned is None or owned.account != mailbox.account:
             # Its account is gone, and its last connections leave: the name is not its any more.
             return
         goes_to_log = mailbox.is_loaded and not mailbox.reading.is_live
-        log = (written, mailbox if goes_to_log else None)
+        log = (owned.shown, mailbox if goes_to_log else None)
         self._relay.renew_route(mailbox.name.key, log)
 
     def mailbox_of(self, account: int) -> Mailbox | None:
         """The mailbox of an account that was looked at, loaded or not."""
-        mailbox = self._mailboxes.get(account)
-        if mailbox is not None:
-            return mailbox
-        # Once in a run of the relay for each sender that does not come back.
-        for key, (number, _) in self._numbers.items():
-            if number == account:
-                return self.find(key)
-        return None
+        key = self._owned.key_of(account)
+        return None if key is None else self.find(key)
 
     def tell_acked(self, sender: bytes, mailbox: Mailbox, ref: bytes, message_id: int) -> None:
         """A message of somebody whose name nobody owns was acked."""
@@ -303,11 +296,11 @@ class Mailboxes:
                 self.renew_route(mailbox)
 
     def _forget(self, key: bytes) -> None:
-        owned = self._numbers.pop(key, None)
+        owned = self._owned.remove(key)
         if owned is None:
             return
-        self._relay.renew_route(key, (owned[1], None))
-        mailbox = self._mailboxes.pop(owned[0], None)
+        self._relay.renew_route(key, (owned.shown, None))
+        mailbox = self._mailboxes.pop(owned.account, None)
         if mailbox is not None:
             self._writer.removed(mailbox)
             self._watched.pop(mailbox, None)
