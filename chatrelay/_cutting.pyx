@@ -219,7 +219,7 @@ def cut_confirmed(
     cdef Py_ssize_t group_target_size = 0
     cdef dict groups = {}
     cdef set seen = set()
-    cdef list recipients = []
+    cdef set recipients = set()
     cdef list refs = None
     cdef list texts = None
     if not 0 <= start <= size:
@@ -265,7 +265,7 @@ def cut_confirmed(
                 # Under two writings of its name a recipient's lines would lose their order.
                 if recipient is None or recipient in recipients:
                     break
-                recipients.append(recipient)
+                recipients.add(recipient)
                 group = (recipient, [], [])
                 groups[target] = group
             refs = group[1]

@@ -103,7 +103,7 @@ def cut_confirmed(
     :returns: where the first line begins that needs one, and what was before it.
     """
     groups: dict[bytes, tuple[Route, list[bytes], list[bytes]]] = {}
-    recipients: list[Route] = []
+    recipients: set[Route] = set()
     seen: set[bytes] = set()
     while block.startswith(_REF, start):
         end = block.find(b"\n", start)
@@ -127,7 +127,7 @@ def cut_confirmed(
             # Under two writings of its name a recipient's lines would lose their order.
             if recipient is None or recipient in recipients:
                 break
-            recipients.append(recipient)
+            recipients.add(recipient)
             group = groups[target] = (recipient, [], [])
         seen.add(ref)
         group[1].append(ref)
