@@ -88,7 +88,8 @@ class Answers:
                 recipient.refuses_at_times |= detail in PASSING
         elif is_remembered:
             for other in self._others_under_ref(message):
-                if other.stored_event < submission.event and scope in other.stored:
+                is_known = other.stored_event < submission.event and scope in other.stored
+                if is_known and state.is_remembered(other):
                     state.violation(f"{message} was accepted under the ref of {other}")
 
     def _judge_stored(

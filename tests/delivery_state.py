@@ -279,10 +279,10 @@ class State:
     def most_copies(self, message: Message) -> int:
         """How many messages may have been made of one ref."""
         submissions = message.candidates()
-        if self.is_free(message):
-            return len({one.connection.label for one in submissions})
         if message.may_be_forgotten:
             return len(submissions)
+        if self.is_free(message):
+            return len({one.connection.label for one in submissions})
         recipient = self.recipients.get(message.target)
         if recipient is not None and recipient.acks:
             return 1
