@@ -276,14 +276,16 @@ class World:
         seconds: Callable[[], float] | None = None,
         work_s: float = 0.0,
         epoch_s: float = EPOCH_S,
+        clock: Clock | None = None,
     ) -> None:
         """
         Start a relay.
 
         :param work_s: what it takes to serve one client that has waited for its turn; with
             more than nothing a round takes several turns.
+        :param clock: one that goes on from an earlier relay.
         """
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.epoch_s = epoch_s
         self.relay = Relay(
             limits,
