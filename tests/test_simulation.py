@@ -1,9 +1,12 @@
-"""What is answered is kept, whatever happens: simulations, each from a seed."""
+"""What is answered is kept: simulations, and what they have found, each as it happened."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulated_stage import Stage
 from tests.simulation import run
 
 SEEDS = 300
@@ -13,3 +16,38 @@ class SeedTests(SynchronousTestCase):
     def test_nothing_happens_that_may_not(self) -> None:
         for seed in range(1, SEEDS + 1):
             self.assertEqual(run(seed), [], f"python -m tests.simulation --seed {seed} -v")
+
+
+class FoundTests(SynchronousTestCase):
+    """What went wrong once."""
+
+    def stage(self, **options: Any) -> Stage:
+        stage = Stage(("alice", "bob"), **options)
+        stage.__enter__()
+        self.addCleanup(stage.__exit__)
+        return stage
+
+    def send(self, stage: Stage, number: int, target: str = "bob") -> None:
+        """Let alice send, and let nothing be stored."""
+        [alice] = [client for client in stage.clients() if client.name == "alice"]
+        stage.write(alice, f"m{number}", [target], f"t{number}")
+        stage.world.settle()
+
+    def test_what_is_on_its_way_to_the_log_when_one_that_acks_comes_is_marked_after_a_crash(
+        self,
+    ) -> None:
+        for steps in range(6):
+            with self.subTest(steps=steps):
+                stage = self.stage(acking=["bob"])
+                stage.join("alice")
+                stage.quit(stage.join("bob"))
+                stage.world.run_store()
+                stage.connect("bob")
+                stage.world.settle()
+                for _ in range(steps):
+                    if not stage.world.thread.is_idle:
+                        stage.world.step_store()
+                self.send(stage, 1)
+                stage.world.run_store()
+                stage.crash()
+                self.assertEqual(stage.finish(), [])

@@ -290,9 +290,7 @@ class Mailbox:
     def committed(self, batch: Batch) -> None:
         """What was given out is on the disk."""
         self._is_over_with(batch)
-        changes = batch.changes
-        last_id = changes.received[-1].last_id if changes.received else 0
-        self.reading.committed(batch.pending, last_id, changes.read_id)
+        self.reading.committed(batch.pending, batch.changes)
         for pending in batch.pending:
             if pending.run.kind is Kind.ACKED:
                 self._note_acked(pending.run)

@@ -16,7 +16,7 @@ from chatrelay.errors import BadId
 from chatrelay.interfaces import Device
 from chatrelay.mailbox.entries import Kind, Run
 from chatrelay.mailbox.in_flight import Header, InFlight
-from chatrelay.mailbox.log import Loaded, Page
+from chatrelay.mailbox.log import Changes, Loaded, Page
 from chatrelay.mailbox.reader import Reader, ReadingDevice
 from chatrelay.mailbox.seams import Keeper
 from chatrelay.mailbox.shares import Shares
@@ -171,19 +171,22 @@ class Reading:
             reader.mark(run.last_id)
         self._in_flight.add(run)
 
-    def committed(self, batch: Iterable[Pending], last_id: int, read_id: int) -> None:
+    def committed(self, batch: Iterable[Pending], changes: Changes) -> None:
         """
         Something is on the disk.
 
         :param batch: what was added to the log.
-        :param last_id: of its last entry; 0 if nothing was.
-        :param read_id: the cursor that was written; 0 if none was.
+        :param changes: everything that was written.
         """
-        self.committed_read_id = max(self.committed_read_id, read_id)
+        self.committed_read_id = max(self.committed_read_id, changes.read_id)
+        last_id = changes.received[-1].last_id if changes.received else 0
         previous_id = self._committed_id
         self._committed_id = max(previous_id, last_id)
         for reader in list(self.readers.values()):
-            if not reader.is_loading and reader.position >= previous_id:
+            # Who has to ack and came after that was begun gets it as a page: that it may have
+            # been offered is not on the disk.
+            is_noted = changes.offered_id == last_id or not reader.has_to_ack
+            if is_noted and not reader.is_loading and reader.position >= previous_id:
                 self._hand_committed(reader, batch)
 
     def settle(self) -> None:
