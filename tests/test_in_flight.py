@@ -88,3 +88,14 @@ class InFlightTests(SynchronousTestCase):
         self.assertFalse(in_flight)
         in_flight.add(run(1, 5))
         self.assertEqual([entry[0] for entry in flat(in_flight.take(9))], [3, 4, 5])
+
+    def test_what_could_not_be_kept_is_gone_whether_or_not_some_of_it_was_read(self) -> None:
+        for read_id in range(8):
+            with self.subTest(read_id=read_id):
+                in_flight = InFlight()
+                for first_id in (1, 3, 6):
+                    in_flight.add(run(first_id, 2 + (first_id == 3)))
+                in_flight.take(read_id)
+                in_flight.remove(max(3, read_id + 1), 5)
+                left = [entry[0] for entry in flat(in_flight.take(9))]
+                self.assertEqual(left, [n for n in (1, 2, 6, 7) if n > read_id])

@@ -51,3 +51,23 @@ class FoundTests(SynchronousTestCase):
                 stage.world.run_store()
                 stage.crash()
                 self.assertEqual(stage.finish(), [])
+
+    def test_who_has_read_what_could_not_be_kept_has_its_room_again(self) -> None:
+        stage = self.stage()
+        stage.join("alice")
+        bob = stage.join("bob")
+        bob.stop_taking()
+        self.send(stage, 1)
+        stage.cut(bob)
+        stage.world.settle()
+        stage.fail_store()
+        self.assertEqual(stage.finish(), [])
+
+    def test_what_was_read_before_it_could_not_be_kept_is_counted_once(self) -> None:
+        stage = self.stage()
+        stage.join("alice")
+        bob = stage.join("bob")
+        self.send(stage, 1)
+        self.assertEqual([*bob.reader.texts], ["t1"])
+        stage.fail_store()
+        self.assertEqual(stage.finish(), [])

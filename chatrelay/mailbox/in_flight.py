@@ -85,6 +85,12 @@ class InFlight:
         """What was taken last is not read after all."""
         self._headers.extendleft(reversed(headers))
 
+    def remove(self, first_id: int, last_id: int) -> None:
+        """What has these ids could not be kept, and will not come again."""
+        self._headers = deque(
+            header for header in self._headers if not first_id <= header.first_id <= last_id
+        )
+
     def clear(self, last_id: int) -> None:
         """Nobody is written to any more; what is later than an id will be written again."""
         self._headers.clear()

@@ -364,10 +364,10 @@ class Mailbox:
 
     def _refuse(self, pending: Iterable[Pending], refusal: Callable[[bytes], Refusal]) -> None:
         for one in pending:
-            run = one.run
-            # What was handed is taken off when it is read.
-            if run.kind is Kind.RECEIVED and not one.is_handed:
-                self._unread.add(run.account, -run.length, -run.size_bytes)
+            if one.run.kind is Kind.RECEIVED:
+                unread = self.reading.unkept(one.run) if one.is_handed else one.run
+                if unread is not None:
+                    self._unread.add(unread.account, -unread.length, -unread.size_bytes)
             one.failed(refusal)
 
     def _tell_senders(self, acked: Iterable[Header]) -> None:

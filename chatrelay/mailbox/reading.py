@@ -165,6 +165,17 @@ class Reading:
         for header in headers:
             self._unread.add(header.account, header.length, header.size_bytes)
 
+    def unkept(self, run: Run) -> Run | None:
+        """
+        Messages that went straight to the connections could not be kept: they do not come again.
+
+        :returns: what of them is not read.
+        """
+        unread = run.after(self.read_id)
+        if unread is not None:
+            self._in_flight.remove(unread.first_id, unread.last_id)
+        return unread
+
     def handed(self, run: Run) -> None:
         """Messages went straight to the connections, and will be in the log."""
         for reader in self.readers.values():
