@@ -71,3 +71,22 @@ class FoundTests(SynchronousTestCase):
         self.assertEqual([*bob.reader.texts], ["t1"])
         stage.fail_store()
         self.assertEqual(stage.finish(), [])
+
+    def test_an_ack_that_fails_is_told_to_the_sender_all_the_same(self) -> None:
+        for sender, name in (("alice", "an owned name"), ("fred", "a free one")):
+            with self.subTest(name):
+                stage = self.stage(acking=["bob"], free=["fred"])
+                bob = stage.join("bob")
+                client = stage.join(sender, "receipts")
+                stage.write(client, "m1", ["bob"], "t1")
+                stage.world.run_store()
+                assert bob.last_id is not None
+                stage.ack(bob, bob.last_id)
+                stage.world.settle()
+                stage.fail_store()
+                stage.world.run_store()
+                self.assertEqual(stage.journal.checker.counts["acks reported"], 0)
+                stage.pass_time(2.0)
+                stage.world.run_store()
+                self.assertEqual(stage.journal.checker.counts["acks reported"], 1)
+                self.assertEqual(stage.finish(), [])

@@ -94,6 +94,18 @@ class Run(NamedTuple):
         )
 
 
+def receipts(first_id: int, time_ms: int, party: bytes, refs: list[tuple[bytes, int]]) -> Run:
+    """
+    Make the entries that say what was acked.
+
+    :param party: by whom.
+    :param refs: the ref and the id of each message.
+    """
+    written_refs = b" ".join(ref for ref, _ in refs)
+    written_ids = b"\n".join(b"%x" % message_id for _, message_id in refs)
+    return Run(Kind.ACKED, first_id, len(refs), time_ms, party, 0, written_refs, written_ids)
+
+
 class DamagedError(ValueError):
     """These bytes are no chunk."""
 

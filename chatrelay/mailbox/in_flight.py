@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from chatrelay.mailbox.entries import Run
@@ -80,10 +79,6 @@ class InFlight:
                 self._headers.appendleft(rest)
             taken.append(header)
         return taken
-
-    def put_back(self, headers: Sequence[Header]) -> None:
-        """What was taken last is not read after all."""
-        self._headers.extendleft(reversed(headers))
 
     def remove(self, first_id: int, last_id: int) -> None:
         """What has these ids could not be kept, and will not come again."""

@@ -10,7 +10,7 @@ from functools import partial
 
 from chatrelay.errors import Blocked, MailboxFull, Refusal
 from chatrelay.interfaces import Recipient
-from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run, texts_of
+from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run, receipts, texts_of
 from chatrelay.mailbox.in_flight import Header
 from chatrelay.mailbox.log import Changes, Loaded
 from chatrelay.mailbox.reader import ReadingDevice
@@ -61,6 +61,7 @@ class Mailbox:
         self.sent = Sent(keeper, partial(keeper.changed, self))
         self._acks: list[Ack] = []
         self._receipts: list[tuple[bytes, bytes, int]] = []
+        self._unwritten_receipts: list[Run] = []
 
     def loaded(self, log: Loaded) -> None:
         """What is in the log is known now."""
@@ -221,10 +222,9 @@ class Mailbox:
 
         :raises BadId: it was not sent that.
         """
-        acked = self.reading.ack(device, message_id)
-        self._tell_senders(acked)
+        self._tell_senders(self.reading.ack(device, message_id))
         device.awaits_answer()
-        self._acks.append(Ack(device, message_id, ref, acked))
+        self._acks.append(Ack(device, message_id, ref))
         self._keeper.changed(self)
 
     def note_acked(self, party: bytes, refs: list[tuple[bytes, int]]) -> None:
@@ -234,16 +234,8 @@ class Mailbox:
         :param party: by whom.
         :param refs: their refs and ids.
         """
-        run = Run(
-            Kind.ACKED,
-            self._keeper.ids.take(len(refs)),
-            len(refs),
-            self._keeper.now_ms(),
-            party,
-            0,
-            b" ".join(ref for ref, _ in refs),
-            b"\n".join(b"%x" % message_id for _, message_id in refs),
-        )
+        first_id = self._keeper.ids.take(len(refs))
+        run = receipts(first_id, self._keeper.now_ms(), party, refs)
         self._uncommitted.append(Pending(run))
         self._keeper.changed(self)
 
@@ -258,18 +250,28 @@ class Mailbox:
         """Whether it is read further than the log says."""
         return self.reading.read_id > self.reading.committed_read_id
 
+    @property
+    def has_to_write_again(self) -> bool:
+        """Whether something could not be written that nobody would send again."""
+        return self.has_unwritten_cursor or bool(self._receipts or self._unwritten_receipts)
+
     def is_idle(self, now_s: float) -> bool:
         """Whether all that is known of it can be read again from the store."""
         self.refs.forget_old(now_s)
         return (
             self.is_loaded
             and self.reading.is_idle
-            and not (self.refs.known or self._uncommitted or self._acks or self._receipts)
-            and not (self.sent or self.has_unwritten_cursor)
+            and not (self.refs.known or self._uncommitted or self._acks)
+            and not (self.sent or self.has_to_write_again)
         )
 
     def take_batch(self) -> Batch:
         """Give out what is to be written, of which `committed` or `failed` will tell."""
+        unwritten, self._unwritten_receipts = self._unwritten_receipts, []
+        for run in unwritten:
+            # Behind what came since, as their ids have to be.
+            again = run._replace(first_id=self._keeper.ids.take(run.length))
+            self._uncommitted.append(Pending(again))
         pending = self._uncommitted[self._taken :]
         self._taken = len(self._uncommitted)
         sent = self.sent.take()
@@ -296,7 +298,7 @@ class Mailbox:
                 self._note_acked(pending.run)
             else:
                 pending.stored()
-        for device, message_id, ref, _ in batch.acks:
+        for device, message_id, ref in batch.acks:
             device.answer_acked(message_id, ref)
             device.was_answered()
         for sender, ref, message_id in batch.receipts:
@@ -312,10 +314,11 @@ class Mailbox:
         self._is_over_with(batch)
         self._count_kept((*batch.changes.received, *batch.changes.sent), -1)
         self._refuse(batch.pending, refusal)
-        for ack in reversed(batch.acks):
+        # What was acked is read all the same, which another commit writes, and tells its senders.
+        for ack in batch.acks:
             ack.device.refuse(refusal(self.name.shown), ack.ref)
             ack.device.was_answered()
-            self.reading.take_back(ack.headers)
+        self._receipts[:0] = batch.receipts
         self.reading.settle()
 
     def freed(self, entries: int, size_bytes: int) -> None:
@@ -364,7 +367,9 @@ class Mailbox:
 
     def _refuse(self, pending: Iterable[Pending], refusal: Callable[[bytes], Refusal]) -> None:
         for one in pending:
-            if one.run.kind is Kind.RECEIVED:
+            if one.run.kind is Kind.ACKED:
+                self._unwritten_receipts.append(one.run)
+            else:
                 unread = self.reading.unkept(one.run) if one.is_handed else one.run
                 if unread is not None:
                     self._unread.add(unread.account, -unread.length, -unread.size_bytes)

@@ -338,7 +338,7 @@ class Mailboxes:
             self._could_not(result)
             for mailbox, batch in batches:
                 mailbox.failed(batch, _store_failed)
-                if mailbox.has_unwritten_cursor:
+                if mailbox.has_to_write_again:
                     self._to_write_again[mailbox] = None
             return
         self._upkeep.used_bytes = result.used_bytes

@@ -158,13 +158,6 @@ class Reading:
             raise BadId
         return self._read_up_to(message_id)
 
-    def take_back(self, headers: list[Header]) -> None:
-        """An ack could not be kept: what it acked comes again if it is not acked again."""
-        self.read_id = self.committed_read_id
-        self._in_flight.put_back(headers)
-        for header in headers:
-            self._unread.add(header.account, header.length, header.size_bytes)
-
     def unkept(self, run: Run) -> Run | None:
         """
         Messages that went straight to the connections could not be kept: they do not come again.

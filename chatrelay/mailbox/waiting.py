@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 
 from chatrelay.errors import Refusal
 from chatrelay.mailbox.entries import Run
-from chatrelay.mailbox.in_flight import Header
 from chatrelay.mailbox.log import Changes
 from chatrelay.mailbox.reader import ReadingDevice
 from chatrelay.refs import AcceptedRefs, AcceptedRun
@@ -109,16 +108,11 @@ class Pending:
 
 
 class Ack(NamedTuple):
-    """
-    An ack that is told once it is committed.
-
-    :ivar headers: what was acked with it.
-    """
+    """An ack that is told once it is committed."""
 
     device: ReadingDevice
     message_id: int
     ref: bytes
-    headers: list[Header]
 
 
 class Batch(NamedTuple):
