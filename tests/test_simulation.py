@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.limits import Limits
 from tests.simulated_stage import Stage
 from tests.simulation import run
 
@@ -90,3 +91,20 @@ class FoundTests(SynchronousTestCase):
                 stage.world.run_store()
                 self.assertEqual(stage.journal.checker.counts["acks reported"], 1)
                 self.assertEqual(stage.finish(), [])
+
+    def test_a_log_that_somebody_waits_for_is_not_put_away(self) -> None:
+        stage = self.stage(free=["fred"], limits=Limits(history_s=0.0))
+        fred = stage.join("fred")
+        stage.write(fred, "m1", ["alice"], "t1")
+        stage.world.run_store()
+        alice = stage.join("alice")
+        stage.quit(alice)
+        stage.world.run_store()
+        stage.clock.rightNow += 700.0
+        # It knows of alice's log, and not of bob's.
+        stage.write(fred, "m2", ["alice", "bob"], "t2")
+        stage.world.settle()
+        self.assertFalse(stage.world.thread.is_idle)
+        stage.pass_time(70.0)
+        stage.world.run_store()
+        self.assertEqual(stage.finish(), [])

@@ -288,7 +288,10 @@ class Mailboxes:
     # How it does it.
 
     def _put_away_idle(self, now_s: float) -> None:
-        busy = self._loading.keys() | self._watched.keys() | self._to_write_again.keys()
+        if self._loading:
+            # Who waits for several counts on those that were there already.
+            return
+        busy = self._watched.keys() | self._to_write_again.keys()
         for mailbox in list(self._mailboxes.values()):
             if mailbox not in busy and mailbox.is_idle(now_s):
                 del self._mailboxes[mailbox.account]
