@@ -13,6 +13,7 @@ from chatrelay.mailbox import entries
 from chatrelay.mailbox.entries import Kind, Run, encode
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Written
 from chatrelay.names import parse_name
+from chatrelay.store import logs as module
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import Database, StoreError
 from chatrelay.store.logs import Logs
@@ -262,25 +263,52 @@ class BoundTests(StoreCase):
         self.fill(2, now_s=NOW_S)
         store.write(read_id=2, now_s=NOW_S)
         with store.database.transaction():
-            freed = self.logs.give_up(written_before_s=NOW_S - 1000, read_before_s=NOW_S - 50)
+            freed, _ = self.logs.give_up(written_before_s=NOW_S - 1000, read_before_s=NOW_S - 50)
         self.assertEqual(freed[store.carol][0], 3)
         self.assertEqual(len(store.texts()), 3)
         with store.database.transaction():
-            freed = self.logs.give_up(written_before_s=NOW_S - 50, read_before_s=NOW_S - 50)
+            freed, _ = self.logs.give_up(written_before_s=NOW_S - 50, read_before_s=NOW_S - 50)
         # What is unread has an age, too.
         self.assertEqual(freed[store.carol][0], 1)
         self.assertEqual(store.texts(), [b"0", b"1"])
         with store.database.transaction():
             self.assertEqual(
-                self.logs.give_up(written_before_s=NOW_S - 50, read_before_s=NOW_S - 50), {}
+                self.logs.give_up(written_before_s=NOW_S - 50, read_before_s=NOW_S - 50), ({}, 0)
             )
+
+    def test_what_is_unread_has_its_age_where_what_is_read_may_be_older(self) -> None:
+        self.fill(2, now_s=NOW_S - 100)
+        self.fill(1, now_s=NOW_S)
+        with self.store.database.transaction():
+            freed, _ = self.logs.give_up(written_before_s=NOW_S - 50, read_before_s=NOW_S - 1000)
+        self.assertEqual(freed[self.store.carol][0], 2)
+
+    def test_much_that_is_unread_is_looked_at_piece_by_piece(self) -> None:
+        self.patch(module, "_LOOKED_AT_ROWS", 4)
+        self.patch(module, "_OLDEST_ROWS", 2)
+        store = self.store
+        for number in range(10):
+            store.write(store.run(b"%d" % number), account=store.dave if number < 6 else 0)
+        store.write(read_id=10)
+        looked_at: list[int] = []
+        freed_entries = []
+        while not looked_at or looked_at[-1]:
+            with store.database.transaction():
+                freed, until = self.logs.give_up(
+                    written_before_s=0.0,
+                    read_before_s=NOW_S + 1,
+                    after_number=looked_at[-1] if looked_at else 0,
+                )
+            looked_at.append(until)
+            freed_entries.append(freed.get(store.carol, (0, 0))[0])
+        self.assertEqual((looked_at, freed_entries), ([4, 8, 10, 0], [0, 2, 2, 0]))
 
     def test_a_clock_that_was_put_back_has_nothing_given_up_too_early(self) -> None:
         self.fill(2, now_s=NOW_S)
         self.fill(2, now_s=NOW_S - 3600)
         self.store.write(read_id=4)
         with self.store.database.transaction():
-            freed = self.logs.give_up(written_before_s=NOW_S - 1800, read_before_s=NOW_S - 1800)
+            freed, _ = self.logs.give_up(written_before_s=NOW_S - 1800, read_before_s=NOW_S - 1800)
         self.assertEqual(freed, {})
 
     def test_what_is_given_up_makes_room(self) -> None:

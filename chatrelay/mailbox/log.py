@@ -60,6 +60,18 @@ class Written(NamedTuple):
     used_bytes: int
 
 
+class GivenUp(NamedTuple):
+    """
+    What became of looking for what is old.
+
+    :ivar freed: by account, the entries and the bytes that were given up.
+    :ivar until: up to where it was looked at; 0 if nothing older than was asked for is behind.
+    """
+
+    freed: dict[int, tuple[int, int]]
+    until: int
+
+
 class Loaded(NamedTuple):
     """
     One log, as far as it is held in memory.

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay.errors import Refusal
+from chatrelay.mailbox.log import GivenUp
 from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.writer import Store
 from chatrelay.store.accounts import Accounts
@@ -40,6 +41,9 @@ class Upkeep:
         self._store = store
         self._freed = freed
         self._is_pruning = False
+        self._pruned_until = 0
+        self._jobs = 0
+        self._rests_until_s = 0.0
         self._is_setting_aside = False
         self._pruned_s = relay.seconds()
 
@@ -54,7 +58,8 @@ class Upkeep:
         is_time = now_s - self._pruned_s >= PRUNE_INTERVAL_S
         if is_time:
             self._pruned_s = now_s
-        if (is_time or self.is_full) and not self._is_pruning:
+        is_needed = is_time or (self.is_full and now_s >= self._rests_until_s)
+        if is_needed and not self._is_pruning:
             self._prune()
         if self._relay.ids.is_running_out and not self._is_setting_aside:
             self._set_ids_aside()
@@ -70,17 +75,26 @@ class Upkeep:
         written_before_s = now_s - limits.unread_lifetime_s
         self._is_pruning = True
 
-        def job(accounts: Accounts) -> tuple[Freed, int]:
-            freed = accounts.logs.give_up(
-                written_before_s=written_before_s, read_before_s=read_before_s
+        def job(accounts: Accounts) -> tuple[GivenUp, int]:
+            given_up = accounts.logs.give_up(
+                written_before_s=written_before_s,
+                read_before_s=read_before_s,
+                after_number=self._pruned_until,
             )
-            return freed, accounts.logs.used_bytes()
+            return given_up, accounts.logs.used_bytes()
 
-        def done(result: tuple[Freed, int]) -> None:
-            freed, self.used_bytes = result
+        def done(result: tuple[GivenUp, int]) -> None:
+            given_up, self.used_bytes = result
             self._is_pruning = False
-            self._freed(freed)
-            if freed and self.is_full is is_needed:
+            self._jobs += 1
+            self._pruned_until = given_up.until
+            self._freed(given_up.freed)
+            if not given_up.until:
+                # There may be nothing to give up, and much to look at: the store has other work.
+                rest_s = min(PRUNE_INTERVAL_S, float(self._jobs))
+                self._rests_until_s = self._relay.seconds() + rest_s
+                self._jobs = 0
+            elif self.is_full is is_needed:
                 self._prune()
 
         def failed(failure: Failure) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from chatrelay.ids import SET_ASIDE
 from chatrelay.mailbox.entries import DamagedError, Kind, Run, decode, encode, parted
-from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Written
+from chatrelay.mailbox.log import Bounds, Changes, Entry, GivenUp, Loaded, Written
 from chatrelay.names import parse_name
 from chatrelay.store.database import StoreError
 
@@ -22,9 +22,9 @@ from chatrelay.store.database import StoreError
 _MOST_ROWS = 256
 # A log that is over its bound is cut to this part of it, and not at every commit.
 _CUT_TO = 0.95
-# Rows that are looked at at once for the oldest that are read.
+# Rows that are given up at once, and rows that are looked at for them: milliseconds.
 _OLDEST_ROWS = 1000
-_NO_NUMBER = (1 << 63) - 1
+_LOOKED_AT_ROWS = 5000
 
 _CHUNK_COLUMNS = "account, is_sent, first_id, last_id, entries, size_bytes, written_s, data"
 
@@ -215,26 +215,33 @@ class Logs:
         self._rows("DELETE FROM block WHERE account = ? AND key = ?", account, key)
 
     def give_up(
-        self, *, written_before_s: float, read_before_s: float
-    ) -> dict[int, tuple[int, int]]:
+        self, *, written_before_s: float, read_before_s: float, after_number: int = 0
+    ) -> GivenUp:
         """
         Give up some of what is the oldest in all logs.
 
         :param written_before_s: what was written before, read or not.
-        :param read_before_s: what was written before, if it is read or was sent.
-        :returns: by account, the entries and bytes that were given up; empty if nothing was
-            left to.
+        :param read_before_s: the same of what is read or was sent.
+        :param after_number: how far it was looked at before.
         """
+        # In the order of the commits, which is that of time whatever the clock says.
+        [(until, young)] = self._rows(
+            "SELECT max(number), min(number) FILTER (WHERE written_s >= ?) FROM"
+            " (SELECT number, written_s FROM chunk WHERE number > ? ORDER BY number LIMIT ?)",
+            *(max(written_before_s, read_before_s), after_number, _LOOKED_AT_ROWS),
+        )
         oldest = self._rows(
             "SELECT number, chunk.account, entries, size_bytes FROM chunk"
-            " LEFT JOIN mailbox ON mailbox.account = chunk.account WHERE number < coalesce("
-            # Only the oldest ones are looked at.
-            "(SELECT number FROM chunk WHERE written_s >= ?2 ORDER BY number LIMIT 1), ?4)"
-            " AND (written_s < ?1 OR is_sent = 1 OR last_id <= coalesce(read_id, 0))"
-            " ORDER BY number LIMIT ?3",
-            *(written_before_s, read_before_s, _OLDEST_ROWS, _NO_NUMBER),
+            " LEFT JOIN mailbox ON mailbox.account = chunk.account"
+            " WHERE number > ?1 AND number <= ?2 AND (written_s < ?3"
+            " OR written_s < ?4 AND (is_sent = 1 OR last_id <= coalesce(read_id, 0)))"
+            " ORDER BY number LIMIT ?5",
+            *(after_number, (until or 0) if young is None else young - 1),
+            *(written_before_s, read_before_s, _OLDEST_ROWS),
         )
-        return self._delete(oldest)
+        if len(oldest) == _OLDEST_ROWS:
+            until, young = oldest[-1][0], None
+        return GivenUp(self._delete(oldest), (until or 0) if young is None else 0)
 
     def used_bytes(self) -> int:
         """What everything takes in the file, without its free pages."""
