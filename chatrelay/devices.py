@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatrelay.errors import Refusal
 from chatrelay.interfaces import Device, Recipient
 from chatrelay.names import Name
 from chatrelay.stamps import Stamp
@@ -97,8 +96,3 @@ class Devices:
         for device in self._devices:
             device.deliver_run(sender, lines, count)
         return 0
-
-    def refuse(self, refusal: Refusal, ref: bytes) -> None:
-        """Say to each that what one sent is refused; that is never asked for."""
-        for device in self._devices:
-            device.refuse(refusal, ref)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from zope.interface import Attribute, Interface
 
 from chatrelay.console import Peer
-from chatrelay.errors import Refusal
 from chatrelay.flow import Readable
 from chatrelay.names import Name
 
@@ -41,9 +40,6 @@ class Recipient(Protocol):
     def account(self) -> int:
         """The number of the account that owns its name, as `chatrelay.mailbox.shares` has it."""
 
-    def refuse(self, refusal: Refusal, ref: bytes) -> None:
-        """Say that what it sent is refused; `ref` is what that carried."""
-
     def deliver(
         self,
         sender: Recipient,
@@ -76,6 +72,7 @@ class RunRecipient(Recipient, Protocol):
         :param lines: ``%SENDER%TEXT`` each, LF after each.
         :param count: how many.
         :returns: the id of the first one, or 0 if they were given none.
+        :raises Refusal: it takes none of them.
         """
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from chatrelay import wire
 from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, RefReused, Refusal, UnknownName, UnknownRoom
+from chatrelay.interfaces import RunRecipient
 from chatrelay.lines import Block
+from chatrelay.mailbox.entries import texts_of
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.waiting import Pending
 from chatrelay.names import Name, parse_name
@@ -110,6 +112,24 @@ def _send_to_all(
         except Refusal as refusal:
             session.refuse(refusal, ref)
     note_sent(session, 0)
+
+
+def send_run(session: Session, recipient: RunRecipient, lines: bytes, count: int) -> None:
+    """
+    Relay plain messages to one recipient.
+
+    :param lines: ``%SENDER%TEXT`` each, LF after each.
+    :param count: how many.
+    """
+    target = recipient.name.shown
+    try:
+        first_id = recipient.deliver_run(session, lines, count)
+    except Refusal as refusal:
+        for text in texts_of(lines).split(b"\n"):
+            session.refuse(_undelivered(session, target, text, refusal), b"")
+        return
+    if session.mailbox is not None and session.keeps_history:
+        session.mailbox.sent.add_run(target, lines, count, first_id)
 
 
 def note_sent(session: Session, count: int) -> None:

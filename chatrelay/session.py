@@ -36,7 +36,7 @@ from chatrelay.log_holder import LogHolder
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.relay import Relay
-from chatrelay.sending import note_sent, send, send_confirmed
+from chatrelay.sending import note_sent, send, send_confirmed, send_run
 from chatrelay.state import State
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
@@ -122,12 +122,9 @@ class Session(LogHolder):
         if block.begins_with_tags:
             return send_confirmed(self, block)
         served = 0
-        sent = self.mailbox.sent if self.mailbox is not None and self.keeps_history else None
         prefix = b"%" + self._name.shown + b"%"
         for recipient, lines, count in block.cut(prefix, self.relay.registry.routes):
-            first_id = recipient.deliver_run(self, lines, count)
-            if sent is not None:
-                sent.add_run(recipient.name.shown, lines, count, first_id)
+            send_run(self, recipient, lines, count)
             served += count
         note_sent(self, served)
         return served

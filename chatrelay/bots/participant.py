@@ -70,9 +70,6 @@ class BotParticipant:
         """What stands for the account of all bots."""
         return BOTS
 
-    def refuse(self, refusal: Refusal, ref: bytes) -> None:
-        """What it wrote is refused; it has been told."""
-
     @property
     def connected_s(self) -> float:
         """Since when it is here, in seconds since the epoch."""

@@ -99,9 +99,6 @@ class Mailbox:
         """Whether another recipient is one of its connections, or was."""
         return getattr(other, "mailbox", None) is self
 
-    def refuse(self, refusal: Refusal, ref: bytes) -> None:
-        """Say that what it sent is refused; its connections send, and are told."""
-
     @property
     def takes_runs(self) -> bool:
         """Whether it takes runs now."""
@@ -131,11 +128,10 @@ class Mailbox:
         Take a run, while it is live.
 
         :returns: the id of the first message, or 0 if they were given none.
+        :raises Blocked: it takes none of it.
         """
         if sender.name.key in self.blocked:
-            for _ in range(count):
-                sender.refuse(Blocked(self.name.shown), b"")
-            return 0
+            raise Blocked(self.name.shown)
         for device in self.reading.readers:
             device.deliver_run(sender, lines, count)
         if not self.sent.keeps_texts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from chatrelay.errors import Refusal
 from chatrelay.flow import Backlog
 from chatrelay.interfaces import Device
 from chatrelay.mailbox.entries import Run
@@ -38,6 +39,9 @@ class ReadingDevice(Device, Protocol):
 
     def answer_acked(self, message_id: int, ref: bytes) -> None:
         """What it said that it has read will not come again."""
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """That could not be kept."""
 
     def awaits_answer(self) -> None:
         """It will be told something, if it stays."""
