@@ -175,11 +175,13 @@ class Mailboxes:
         if is_blocked and name.key not in blocked and len(blocked) >= self.limits.max_blocked:
             decided(NotAllowed(sentence=_TOO_MANY_BLOCKED))
             return
-        if is_blocked:
-            blocked.add(name.key)
-        else:
-            blocked.discard(name.key)
-        self.renew_route(mailbox)
+
+        def kept(_: None) -> None:
+            if is_blocked:
+                blocked.add(name.key)
+            else:
+                blocked.discard(name.key)
+            self.renew_route(mailbox)
 
         def job(accounts: Accounts) -> None:
             if is_blocked:
@@ -187,7 +189,7 @@ class Mailboxes:
             else:
                 accounts.logs.unblock(mailbox.account, name.key)
 
-        self._decide(self._store.write(job), decided)
+        self._decide(self._store.write(job).addCallback(kept), decided)
 
     def close(self) -> Deferred[None]:
         """Write everything; fires with ``None`` when that is done, or could not be."""
