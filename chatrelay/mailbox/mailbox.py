@@ -6,6 +6,7 @@ One owned name: what is sent to it, what waits, what it sent, and what its sende
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from chatrelay.errors import Blocked, MailboxFull, Refusal
@@ -34,8 +35,8 @@ class Mailbox:
 
     :ivar account: the number of its account.
     :ivar name: the name; as its owner writes it, once that is known.
-    :ivar is_loaded: whether it is known what is in the log; nothing but `note_acked` is
-        called before.
+    :ivar is_loaded: whether it is known what is in the log; only `deliver` and
+        `note_acked` are called before.
     :ivar refs: what it had accepted under which ref.
     :ivar blocked: the keys of the names that it takes nothing from.
     :ivar sent: what it sends.
@@ -118,11 +119,20 @@ class Mailbox:
         asker: Recipient | None = None,
     ) -> None:
         """
-        Take one message that nobody is told of.
+        Take one message that nobody is told of; later, if it is not known what is in the log.
 
         :raises Refusal: it does not.
         """
-        self.take(sender, self.name.shown, text, b"", stamp or Stamp(self._keeper), asker)
+        if self.is_loaded:
+            self.take(sender, self.name.shown, text, b"", stamp or Stamp(self._keeper), asker)
+            return
+
+        def loaded(refusal: Refusal | None) -> None:
+            if refusal is None:
+                with suppress(Refusal):  # Who wrote it has gone on.
+                    self.deliver(sender, text, stamp, asker)
+
+        self._keeper.load([self], loaded)
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """

@@ -48,6 +48,13 @@ class Keeper(Clock, Protocol):
     ) -> None:
         """Read some of the log, and note what is offered; ``None`` if that fails."""
 
+    def load(self, mailboxes: Sequence[Mailbox], decided: Decided[None]) -> None:
+        """
+        Have it known what is in some logs.
+
+        :param decided: told ``None`` when it is, or why it can not be.
+        """
+
     def renew_route(self, mailbox: Mailbox) -> None:
         """The mailbox became live, or is it no longer."""
 
