@@ -48,8 +48,13 @@ class Answers:
                 f" for {event.target or 'its line'}, which was not asked there or has been answered"
             )
         for message, submission in answered:
-            # What fails in the store fails when a stored one would be answered.
-            if event.answer != STORED and event.detail != "store-failed":
+            # What fails in the store fails when a stored one would be answered, and is sent
+            # if its recipient has come meanwhile.
+            recipient = self._state.recipients.get(message.target)
+            may_fail = recipient is not None and recipient.refuses_at_times
+            if event.detail != "store-failed" and not (
+                event.answer == STORED or (event.answer == SENT and may_fail)
+            ):
                 if submission.event < connection.last_in_order:
                     self._state.violation(f"{message} was answered after a later line")
                 connection.last_in_order = max(connection.last_in_order, submission.event)

@@ -195,8 +195,13 @@ class Checker:
     def _check_arrival(self, message: Message, arrivals: _Arrivals) -> None:
         state, recipient = self._state, arrivals.recipient
         candidates = message.candidates()
-        if message.is_delivered and all(
-            one.answer is None and self._is_void(recipient, message, one) for one in candidates
+        is_known = not message.may_be_forgotten
+        if (
+            is_known
+            and message.is_delivered
+            and all(
+                one.answer is None and self._is_void(recipient, message, one) for one in candidates
+            )
         ):
             state.violation(f"{message} was refused and arrived")
         if recipient.acks:
