@@ -10,6 +10,8 @@ from chatrelay.flow import Backlog
 from chatrelay.interfaces import Device
 from chatrelay.mailbox.entries import Run
 
+_MAX_TICK_S = 2.0
+
 
 class ReadingDevice(Device, Protocol):
     """
@@ -69,9 +71,10 @@ class Reader:
     """
 
     __slots__ = (
+        "_looked_s",
         "_marks",
-        "_progress_s",
         "_room_bytes",
+        "_stalled_s",
         "_taken_bytes",
         "again_until_id",
         "device",
@@ -96,7 +99,8 @@ class Reader:
         # How much will have been written when an entry is.
         self._marks: deque[tuple[int, int]] = deque()
         self._taken_bytes = 0
-        self._progress_s: float | None = None
+        self._looked_s = 0.0
+        self._stalled_s = 0.0
 
     @property
     def has_to_ack(self) -> bool:
@@ -123,9 +127,13 @@ class Reader:
         return read_id
 
     def stalled_s(self, now_s: float) -> float:
-        """For how long it has taken nothing although something waits for it."""
+        """For how long it has taken nothing although something waits; to be asked each second."""
         outbox = self.device.outbox
         taken_bytes = outbox.taken_bytes()
-        if self._progress_s is None or taken_bytes != self._taken_bytes or not outbox.unsent_bytes:
-            self._taken_bytes, self._progress_s = taken_bytes, now_s
-        return now_s - self._progress_s
+        if taken_bytes != self._taken_bytes or not outbox.unsent_bytes:
+            self._stalled_s = 0.0
+        else:
+            # Longer ago nobody looked: the name was live, or the relay itself did not run.
+            self._stalled_s += min(now_s - self._looked_s, _MAX_TICK_S)
+        self._taken_bytes, self._looked_s = taken_bytes, now_s
+        return self._stalled_s
