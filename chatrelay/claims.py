@@ -100,6 +100,13 @@ class Claims(Protocol):
     def decide(self, claim: Claim, decided: Decided[Grant]) -> None:
         """Decide whether a client may have a name that nobody holds without proof."""
 
+    def confirm(self, name: Name, grant: Grant, decided: Decided[Grant]) -> None:
+        """
+        Decide whether what was granted holds still, before the name is given.
+
+        :param decided: told the grant, or that it was revoked after it was made.
+        """
+
     def register(self, registration: Registration, decided: Decided[Grant]) -> None:
         """Make the name owned, or change its secret; earlier grants of it end."""
 
@@ -133,6 +140,10 @@ class FreeNames:
             decided(FREE)
         else:
             decided(BadSecret(claim.name.shown, sentence=ONE_WORD))
+
+    def confirm(self, name: Name, grant: Grant, decided: Decided[Grant]) -> None:  # noqa: ARG002
+        """It does: nothing is ever revoked."""
+        decided(grant)
 
     def register(self, registration: Registration, decided: Decided[Grant]) -> None:  # noqa: ARG002
         """Refuse."""

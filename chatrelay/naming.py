@@ -71,20 +71,30 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
 
 def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:
     """Decide on a claim, and have it known what is in the name's log."""
+    mailboxes, name = relay.mailboxes, claim.name
 
     def with_log(granted: Grant | Refusal) -> None:
-        mailboxes = relay.mailboxes
-        if isinstance(granted, Refusal) or not granted.account or mailboxes is None:
+        if isinstance(granted, Refusal) or mailboxes is None or not granted.account:
             decided(granted)
             return
         grant = granted
 
         def loaded(refusal: Refusal | None) -> None:
-            decided(refusal or grant)
+            if refusal is not None:
+                decided(refusal)
+            else:
+                relay.claims.confirm(name, grant, decided)
 
-        mailboxes.load([mailboxes.add(grant.account, claim.name)], loaded)
+        mailboxes.load([mailboxes.add(grant.account, name)], loaded)
 
-    relay.claims.decide(claim, with_log)
+    def confirmed(granted: Grant | Refusal) -> None:
+        # Each of it takes time, in which the account may be disabled or removed.
+        if isinstance(granted, Refusal) or not granted.is_proven:
+            decided(granted)
+        else:
+            relay.claims.confirm(name, granted, with_log)
+
+    relay.claims.decide(claim, confirmed)
 
 
 def _give(session: Session, name: Name, ref: bytes, grant: Grant) -> None:

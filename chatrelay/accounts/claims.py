@@ -135,22 +135,6 @@ class AccountClaims:
         looking.addErrback(lambda failure: _log.failure("a decision failed", failure))
 
     def _log_in(self, claim: Claim, found: Found) -> Deferred[Grant]:
-        seen = self._revision
-
-        def unless_revoked(grant: Grant) -> Grant | Deferred[Grant]:
-            if self._revision == seen:
-                return grant
-            # What came while the checker took its time was told before this one held the name.
-            read = self._store.read(
-                lambda accounts: accounts.is_revoked(claim.name.key, grant.revision)
-            )
-            return read.addCallback(unless, grant)
-
-        def unless(is_revoked: bool, grant: Grant) -> Grant:
-            if is_revoked:
-                raise BadSecret(claim.name.shown)
-            return grant
-
         def with_account(grant: Grant) -> Grant:
             # Whoever checks, the log is that of the name's account.
             if grant.is_proven and found.account is not None:
@@ -158,7 +142,21 @@ class AccountClaims:
             return grant
 
         login = self.portal.login(NameClaim(claim, found), None, IGrant)
-        return login.addCallback(_granted).addCallback(with_account).addCallback(unless_revoked)
+        return login.addCallback(_granted).addCallback(with_account)
+
+    def confirm(self, name: Name, grant: Grant, decided: Decided[Grant]) -> None:
+        """Look again if something was revoked since: that was told before this one has the name."""
+        if self._revision <= grant.revision:
+            decided(grant)
+            return
+
+        def unless(is_revoked: bool) -> Grant:
+            if is_revoked:
+                raise BadSecret(name.shown)
+            return grant
+
+        looking = self._store.read(lambda accounts: accounts.is_revoked(name.key, grant.revision))
+        _tell(looking.addCallback(unless), name, decided)
 
     def _granted_free(self, revision: int) -> Grant:
         # One object for thousands of clients.
