@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
 from tests.accounts_harness import SECRET, OwnedWorld
+from tests.store_harness import ManualThreadpool
 
 STALLED_S = Limits.stalled_s
 
@@ -26,3 +29,36 @@ class StalledTests(SynchronousTestCase):
         self.assertTrue(desk.is_connected)
         world.pass_time(10)
         self.assertFalse(desk.is_connected)
+
+
+class AckedLateTests(SynchronousTestCase):
+    """The cap ``ack`` that is asked for while what waits is being read from the store."""
+
+    def test_what_it_is_written_then_comes_again_and_says_so(self) -> None:
+        storing = ManualThreadpool()
+        world = OwnedWorld(self, storing=storing)
+        world.add(b"alice")
+        world.look()
+        world.join(b"bob").send(b"%alice%hi\n")
+        self.run_all(world)
+        alice = world.connect()
+        alice.send(b"alice " + SECRET + b"\n")
+        while b"!welcome" not in alice.raw():
+            storing.run()
+            world.settle()
+        alice.send(b"/caps ack\n")
+        self.run_all(world)
+        (_, first) = alice.told()
+        self.assertRegex(first, rb"\A@id=\w+ %bob%hi\Z")
+        again = world.restarted(is_killed=True).connect()
+        again.send(b"/caps ack\nalice " + SECRET + b"\n")
+        self.assertEqual(again.told()[2:], [first.replace(b" ", b";again ", 1)])
+
+    def run_all(self, world: OwnedWorld) -> None:
+        while self.has_run_some(world.storing):
+            world.settle()
+
+    def has_run_some(self, storing: Any) -> bool:
+        has_some = bool(storing.pending)
+        storing.run_all()
+        return has_some

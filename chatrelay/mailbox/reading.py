@@ -230,11 +230,15 @@ class Reading:
 
     def _load(self, reader: Reader) -> None:
         reader.is_loading = True
-        last_id = self._committed_id
+        last_id, has_to_ack = self._committed_id, reader.has_to_ack
 
         def loaded(page: Page | None) -> None:
             reader.is_loading = False
             if self.readers.get(reader.device) is not reader:
+                return
+            if reader.has_to_ack and not has_to_ack:
+                # That it may have been offered is not on the disk.
+                self._load(reader)
                 return
             if page is None:
                 # The next tick is another attempt; who has ended its input does not wait for it.
@@ -250,14 +254,12 @@ class Reading:
                     reader.device.caught_up()
             self.settle()
 
-        self._keeper.load_page(
-            self._mailbox, reader.position, has_to_ack=reader.has_to_ack, then=loaded
-        )
+        self._keeper.load_page(self._mailbox, reader.position, has_to_ack=has_to_ack, then=loaded)
 
     def _hand_committed(self, reader: Reader, batch: Iterable[Pending]) -> None:
         for pending in batch:
             run = pending.run
-            if run.kind is Kind.ACKED and self.is_live:
+            if run.kind is Kind.ACKED and (self.is_live or reader.position >= run.first_id):
                 # Others, that were written to it before they were committed, have passed it.
                 self._hand(reader, run)
             elif reader.position < run.first_id:
