@@ -192,13 +192,12 @@ class Session(LogHolder):
         # What has waited for the name is what it came for.
         self._waits_to_end = self.mailbox is not None and self.mailbox.reading.is_behind(self)
         if not self._waits_to_end:
-            grace_s = self.relay.limits.end_of_input_grace_s
-            self.when_answered(partial(self.close, "end of input", grace_s=grace_s))
+            self._end_of_answers()
 
     def caught_up(self) -> None:
-        """Everything that waited for the name is written to it."""
+        """Everything that waited for the name is written to it, or can not be read."""
         if self._waits_to_end:
-            self.end_of_input()
+            self._end_of_answers()
 
     def connection_lost(self, why: str) -> None:
         """The connection is gone."""
@@ -376,6 +375,10 @@ class Session(LogHolder):
             self.connection.wait_for_turn()
             return True
         return self.gate.held
+
+    def _end_of_answers(self) -> None:
+        grace_s = self.relay.limits.end_of_input_grace_s
+        self.when_answered(partial(self.close, "end of input", grace_s=grace_s))
 
     def _leave(self, why: str) -> None:
         if self.state is State.CLOSED:

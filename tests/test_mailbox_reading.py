@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
+from chatrelay.mailbox.entries import Run
+from chatrelay.store.logs import Logs
 from tests.accounts_harness import SECRET, OwnedWorld
-from tests.store_harness import ManualThreadpool
+from tests.store_harness import ManualThreadpool, fault
+from tests.test_naming import welcome
 
 STALLED_S = Limits.stalled_s
 
@@ -29,6 +33,43 @@ class StalledTests(SynchronousTestCase):
         self.assertTrue(desk.is_connected)
         world.pass_time(10)
         self.assertFalse(desk.is_connected)
+
+
+class CaughtUpTests(SynchronousTestCase):
+    """Whose input has ended is written what waited, whatever the others of the name wait for."""
+
+    def test_beside_a_slow_one(self) -> None:
+        world = OwnedWorld(self)
+        desk = world.owner(b"alice")
+        desk.stop_taking()
+        phone = world.connect()
+        phone.send(b"/caps ack\nalice " + SECRET + b"\n")
+        bob = world.join(b"bob")
+        for _ in range(80):
+            bob.send(b"%alice%" + b"x" * 7000 + b"\n")
+        self.assertGreater(desk.session.outbox.unsent_bytes, Limits.low_water_bytes)
+        phone.reset()
+        shell = world.connect()
+        shell.write(b"alice " + SECRET + b"\n")
+        shell.end()
+        self.assertEqual(shell.raw().count(b"%bob%"), 80)
+        self.assertFalse(shell.is_connected)
+        self.assertTrue(desk.is_connected)
+
+    def test_while_the_disk_fails(self) -> None:
+        world = OwnedWorld(self)
+        world.owner(b"alice").reset()
+        world.join(b"bob").lines(b"%alice%hi")
+
+        def failing(*_arguments: object) -> list[Run]:
+            raise fault(sqlite3.SQLITE_IOERR)
+
+        self.patch(Logs, "page", failing)
+        shell = world.connect()
+        shell.write(b"alice " + SECRET + b"\n")
+        shell.end()
+        self.assertEqual(shell.told(), [welcome("alice")])
+        self.assertFalse(shell.is_connected)
 
 
 class AckedLateTests(SynchronousTestCase):

@@ -52,7 +52,7 @@ class ReadingDevice(Device, Protocol):
         """It has been told."""
 
     def caught_up(self) -> None:
-        """Everything that waited for the name is written to it."""
+        """Everything that waited for the name is written to it, or can not be read."""
 
     def cut(self) -> None:
         """It takes nothing at all."""

@@ -206,8 +206,6 @@ class Reading:
                 return
         self._hand_uncommitted(readers)
         self._set_live(True)
-        for reader in readers:
-            reader.device.caught_up()
 
     # How it does it.
 
@@ -250,7 +248,8 @@ class Reading:
                     self._hand(reader, later)
             if page.is_last:
                 reader.position = max(reader.position, last_id)
-                if self._is_acked and reader.position >= self._committed_id:
+                if reader.position >= self._committed_id:
+                    # Whatever the others wait for.
                     reader.device.caught_up()
             self.settle()
 
