@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -81,25 +80,48 @@ class AckedLateTests(SynchronousTestCase):
         world.add(b"alice")
         world.look()
         world.join(b"bob").send(b"%alice%hi\n")
-        self.run_all(world)
+        run_all(storing, world)
         alice = world.connect()
         alice.send(b"alice " + SECRET + b"\n")
         while b"!welcome" not in alice.raw():
             storing.run()
             world.settle()
         alice.send(b"/caps ack\n")
-        self.run_all(world)
+        run_all(storing, world)
         (_, first) = alice.told()
         self.assertRegex(first, rb"\A@id=\w+ %bob%hi\Z")
         again = world.restarted(is_killed=True).connect()
         again.send(b"/caps ack\nalice " + SECRET + b"\n")
         self.assertEqual(again.told()[2:], [first.replace(b" ", b";again ", 1)])
 
-    def run_all(self, world: OwnedWorld) -> None:
-        while self.has_run_some(world.storing):
-            world.settle()
+    def test_a_receipt_is_told_when_it_is_committed_just_after_another_came(self) -> None:
+        storing = ManualThreadpool()
+        world = OwnedWorld(self, storing=storing)
+        world.add(b"alice")
+        world.add(b"bob")
+        world.look()
+        bob, desk, phone = world.connect(), world.connect(), world.connect()
+        bob.send(b"/caps ack\nbob " + SECRET + b"\n")
+        desk.send(b"/caps receipts\nalice " + SECRET + b"\n")
+        run_all(storing, world)
+        desk.send(b"@ref=1 %bob%hi\n")
+        run_all(storing, world)
+        message_id = desk.told()[-1].rpartition(b"=")[2]
+        carol = world.join(b"carol")
+        phone.send(b"/caps ack\nalice " + SECRET + b"\n")
+        storing.run()
+        world.settle()
+        # What carol writes is shown before either is committed, and phone comes between.
+        bob.write(b"/ack " + message_id + b"\n")
+        carol.write(b"%alice%x\n")
+        run_all(storing, world)
+        receipt = b"@ref=1 !acked bob id=" + message_id
+        self.assertEqual(desk.told(), [b"%carol%x", receipt])
 
-    def has_run_some(self, storing: Any) -> bool:
-        has_some = bool(storing.pending)
-        storing.run_all()
-        return has_some
+
+def run_all(storing: ManualThreadpool, world: OwnedWorld) -> None:
+    """Let the store do everything, and all that follows from it."""
+    world.settle()
+    while storing.pending:
+        storing.run()
+        world.settle()

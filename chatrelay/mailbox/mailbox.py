@@ -13,6 +13,7 @@ from chatrelay.errors import Blocked, MailboxFull, Refusal
 from chatrelay.interfaces import Recipient
 from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run, receipts, texts_of
 from chatrelay.mailbox.in_flight import Header
+from chatrelay.mailbox.kept import Kept
 from chatrelay.mailbox.log import Changes, Loaded
 from chatrelay.mailbox.reader import ReadingDevice
 from chatrelay.mailbox.reading import Reading
@@ -54,8 +55,7 @@ class Mailbox:
         self._limits = keeper.limits
         self._unread = Shares(keeper.limits)
         self.reading = Reading(self, keeper, self._unread)
-        self._kept_entries = 0
-        self._kept_bytes = 0
+        self._kept = Kept(keeper.limits)
         # In order; those before are on their way to the disk.
         self._uncommitted: list[Pending] = []
         self._taken = 0
@@ -64,12 +64,15 @@ class Mailbox:
         self._receipts: list[tuple[bytes, bytes, int]] = []
         self._unwritten_receipts: list[Run] = []
 
+    def is_being_loaded(self) -> None:
+        """The store is asked what is in the log."""
+        self._kept.is_asked()
+
     def loaded(self, log: Loaded) -> None:
         """What is in the log is known now."""
         self.is_loaded = True
         self.reading.loaded(log)
-        self._kept_entries += log.entries
-        self._kept_bytes += log.size_bytes
+        self._kept.add(log.entries, log.size_bytes)
         for account, entries, size_bytes in log.unread:
             self._unread.add(account, entries, size_bytes)
         self.blocked.update(log.blocked)
@@ -285,14 +288,14 @@ class Mailbox:
         acks, self._acks = self._acks, []
         receipts, self._receipts = self._receipts, []
         runs = [one.run for one in pending]
-        self._count_kept((*runs, *sent), 1)
+        self._kept.add_runs((*runs, *sent), 1)
         changes = Changes(
             self.account,
             runs,
             sent,
             self.reading.read_id if acks or self.has_unwritten_cursor else 0,
             runs[-1].last_id if runs and self.reading.offers else 0,
-            self._is_over,
+            self.is_loaded and self._kept.is_over,
         )
         return Batch(changes, pending, acks, receipts)
 
@@ -319,7 +322,7 @@ class Mailbox:
         :param refusal: makes what the senders are told, with the name as they wrote it.
         """
         self._is_over_with(batch)
-        self._count_kept((*batch.changes.received, *batch.changes.sent), -1)
+        self._kept.add_runs((*batch.changes.received, *batch.changes.sent), -1)
         self._refuse(batch.pending, refusal)
         # What was acked is read all the same, which another commit writes, and tells its senders.
         for ack in batch.acks:
@@ -330,8 +333,7 @@ class Mailbox:
 
     def freed(self, entries: int, size_bytes: int) -> None:
         """Some of the log was given up."""
-        self._kept_entries -= entries
-        self._kept_bytes -= size_bytes
+        self._kept.add(-entries, -size_bytes)
 
     def removed(self, refusal: Callable[[bytes], Refusal]) -> None:
         """The account is gone: who waits is told."""
@@ -341,22 +343,10 @@ class Mailbox:
 
     # How it does it.
 
-    @property
-    def _is_over(self) -> bool:
-        return self.is_loaded and (
-            self._kept_entries > self._limits.max_mailbox_entries
-            or self._kept_bytes > self._limits.max_mailbox_bytes
-        )
-
     def _is_over_with(self, batch: Batch) -> None:
         # Commits end in their order.
         del self._uncommitted[: len(batch.pending)]
         self._taken -= len(batch.pending)
-
-    def _count_kept(self, runs: Iterable[Run], sign: int) -> None:
-        for run in runs:
-            self._kept_entries += sign * run.length
-            self._kept_bytes += sign * run.size_bytes
 
     def _run(self, sender: Recipient, text: bytes, ref: bytes, stamp: Stamp) -> Run:
         shown, account = sender.name.shown, sender.account

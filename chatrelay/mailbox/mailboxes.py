@@ -317,6 +317,7 @@ class Mailboxes:
             waiting.append(then)
             return
         self._loading[mailbox] = [then]
+        mailbox.is_being_loaded()
         now_s = self.now_ms() / 1000
         since_s = now_s - self.limits.ref_lifetime_s
         reading = self._store.read(
