@@ -13,17 +13,36 @@ from tests.relay_harness import Client
 class KeptTests(SynchronousTestCase):
     """What a log holds, against its bounds."""
 
+    def setUp(self) -> None:
+        self.kept = Kept(Limits(max_mailbox_entries=100, max_mailbox_bytes=1000))
+
     def test_each_bound(self) -> None:
         for entries, size_bytes, is_over in [
-            (3, 100, False),
-            (4, 100, True),
-            (3, 101, True),
+            (100, 1000, False),
+            (101, 1000, True),
+            (100, 1001, True),
         ]:
-            kept = Kept(Limits(max_mailbox_entries=3, max_mailbox_bytes=100))
-            kept.add(entries, size_bytes)
-            self.assertIs(kept.is_over, is_over, (entries, size_bytes))
-            kept.add(-1, -1)
-            self.assertFalse(kept.is_over)
+            self.kept.is_asked()
+            self.kept.add(entries, size_bytes)
+            self.assertIs(self.kept.is_to_be_cut(), is_over, (entries, size_bytes))
+            self.kept.add(-1, -1)
+            self.assertFalse(self.kept.is_to_be_cut())
+
+    def test_where_nothing_can_be_given_up_that_is_not_tried_with_every_commit(self) -> None:
+        self.kept.add(101, 0)
+        tried = []
+        for _ in range(7):
+            tried.append(self.kept.is_to_be_cut())
+            self.kept.add(1, 0)
+        self.assertEqual(tried, [True, False, False, True, False, False, True])
+
+    def test_large_ones(self) -> None:
+        self.kept.add(1, 1001)
+        tried = []
+        for _ in range(5):
+            tried.append(self.kept.is_to_be_cut())
+            self.kept.add(0, 10)
+        self.assertEqual(tried, [True, False, False, True, False])
 
 
 class CountedTests(SynchronousTestCase):
