@@ -18,8 +18,8 @@ class AnswersTests(SynchronousTestCase):
         self.done: list[object] = []
         self.answered: list[str] = []
 
-    def ask(self, *targets: str, wait: str = "sent") -> str:
-        line = b"%" + ",".join(targets).encode() + b"%hi"
+    def ask(self, *targets: str, wait: str = "sent", text: bytes = b"hi") -> str:
+        line = b"%" + ",".join(targets).encode() + b"%" + text
         self.asked = self.answers.ask_message(
             line, list(targets), self.done.append, wait, lambda: self.answered.append(targets[0])
         )
@@ -129,14 +129,24 @@ class AnswersTests(SynchronousTestCase):
         self.assertIsInstance(dave, errors.StoreFailed)
 
     def test_again(self) -> None:
-        """Asked again, only what is said then counts; the ref is the same."""
-        ref = self.ask("bob", "dave")
+        """Only those are asked again for whom something is awaited; the ref is the same."""
+        ref = self.ask("bob", "dave", "Érin", "gus", wait="acked", text=b"50% off")
         self.take(f"{ref} !error mailbox-full bob :Full.")
-        self.assertEqual(self.answers.ask_again(self.asked).decode(), f"{ref} %bob,dave%hi")
-        self.take(f"{ref} !stored bob id=1")
-        self.assertEqual(self.done, [])
+        self.take(f"{ref} !sent gus")
+        self.take(f"{ref} !stored Érin id=1")
+        self.assertEqual(self.answers.ask_again(self.asked).decode(), f"{ref} %dave,Érin%50% off")
         self.take(f"{ref} !sent dave")
-        self.assertEqual(self.done, [[Answer("bob", "stored", "1"), Answer("dave", "sent")]])
+        self.assertFalse(self.answered)
+        self.take(f"{ref} !error mailbox-full Érin :Full.")
+        self.assertTrue(self.answered)
+        self.assertEqual(self.done, [])
+        self.take(f"{ref} !acked Érin id=1")
+        [[bob, *others]] = self.done
+        self.assertIsInstance(bob, errors.MailboxFull)
+        self.assertEqual(
+            others,
+            [Answer("dave", "sent"), Answer("Érin", "acked", "1"), Answer("gus", "sent")],
+        )
 
     def test_one_line(self) -> None:
         """A command that is answered when its effect is kept has no fence."""

@@ -7,7 +7,6 @@ from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay import errors
 from chatrelay.client import Answer, Disconnected, OnlySent, TooMuchWaiting, outgoing
 from chatrelay.client.answers import ASK_AGAIN_WITHIN_S
 from chatrelay.client.outgoing import MAX_UNANSWERED
@@ -81,18 +80,17 @@ class OwnedNameTests(Case):
         for sending in (one, both, later):
             self.assertNoResult(sending)
         again = self.come_back()
-        self.assertEqual(again[:2], lines[1:])
+        self.assertEqual(again[:2], [lines[1], refs[2] + b" %dave%2"])
         self.assertTrue(again[2].endswith(b" %bob%3"))
         self.relay.say(
-            refs[2] + b" !error unknown-name bob :Gone.",
             refs[2] + b" !stored dave id=2",
             refs[1] + b" !sent bob",
             again[2].partition(b" ")[0] + b" !stored bob id=3",
         )
         self.assertEqual(self.successResultOf(one), Answer("bob", "sent"))
-        gone, dave = self.successResultOf(both)
-        self.assertIsInstance(gone, errors.UnknownName)
-        self.assertEqual(dave, Answer("dave", "stored", "2"))
+        self.assertEqual(
+            self.successResultOf(both), [Answer("bob", "sent"), Answer("dave", "stored", "2")]
+        )
         self.assertEqual(self.successResultOf(later), Answer("bob", "stored", "3"))
 
     def test_lost_again_and_again(self) -> None:
@@ -161,6 +159,18 @@ class OwnedNameTests(Case):
         for one in sending:
             self.successResultOf(one)
         self.assertEqual(self.client._outgoing.unanswered, 0)
+
+    def test_window_begins_with_the_first_unanswered(self) -> None:
+        """However many behind it are answered: the relay would forget its ref."""
+        sending = [self.client.send("bob", str(number)) for number in range(MAX_UNANSWERED + 1)]
+        lines = self.messages()
+        self.relay.say(*[line.partition(b" ")[0] + b" !sent bob" for line in lines[1:]])
+        self.assertEqual(self.messages(), [])
+        self.lose()
+        self.assertEqual(self.come_back(), lines[:1])
+        self.relay.say(lines[0].partition(b" ")[0] + b" !sent bob")
+        self.assertEqual(len(self.messages()), 1)
+        self.successResultOf(sending[0])
 
     def test_cancelled(self) -> None:
         """What nobody waits for any more does not go again, nor for the first time."""
@@ -263,6 +273,28 @@ class AckTests(Case):
         self.assertNoResult(sending)
         self.relay.say(ref + b" !acked bob id=7")
         self.successResultOf(sending)
+
+    def test_acked_much_later(self) -> None:
+        """Nor is it after as many messages as the relay remembers."""
+        first, line, ref = self.stored()
+        for count in (MAX_UNANSWERED - 1, 1):
+            for _ in range(count):
+                self.client.send("dave", "hi")
+                self.relay.say(self.messages()[0].partition(b" ")[0] + b" !sent dave")
+            self.lose()
+            self.assertEqual(self.come_back(), [line] if count > 1 else [])
+            self.relay.say(ref + b" !stored bob id=7")
+        self.assertNoResult(first)
+        self.relay.say(ref + b" !acked bob id=7")
+        self.successResultOf(first)
+
+    def test_cancelled(self) -> None:
+        """What nobody waits for takes no memory: its ack may never come."""
+        sending, *_ = self.stored()
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.assertEqual(self.client._outgoing.unanswered, 0)
+        self.assertFalse(self.client._outgoing.awaits_answer)
 
     def test_takes_no_place(self) -> None:
         """Who waits for acks does not keep others from sending."""

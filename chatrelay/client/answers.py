@@ -36,11 +36,12 @@ class AskedMessage:
     A message and its answers.
 
     :ivar line: as it is written, with its ref, without its end.
-    :ivar targets: those that are answered, in order.
+    :ivar targets: those that are asked about, in order.
     :ivar wait: how much is waited for.
     :ivar answered: called when each target has had its answer, each time that is asked.
     :ivar done: called once with an outcome for each target, when nothing more is waited for.
     :ivar outcomes: those that are known, by target.
+    :ivar unanswered: the targets that have had no answer since the line was written last.
     """
 
     line: bytes
@@ -50,24 +51,36 @@ class AskedMessage:
     answered: Callable[[], None]
     done: Callable[[list[Outcome]], None]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    unanswered: list[str] = field(default_factory=list)
 
     @property
-    def is_answered(self) -> bool:
-        """Whether each target has had its answer."""
+    def is_known(self) -> bool:
+        """Whether each target has had an answer, on whatever connection."""
         return len(self.outcomes) == len(self.targets)
 
     @property
     def is_done(self) -> bool:
         """Whether no target can still become what is waited for."""
-        return self.is_answered and all(map(self._is_final, self.outcomes.values()))
+        return all(map(self.is_final, self.targets))
 
-    def _is_final(self, outcome: Outcome) -> bool:
+    def is_final(self, target: str) -> bool:
+        """Whether a target can not still become what is waited for."""
+        outcome = self.outcomes.get(target)
         # What was only sent is never stored later.
-        return (
+        return outcome is not None and (
             isinstance(outcome, Refusal)
             or outcome.state == "sent"
             or LEVELS.index(outcome.state) >= LEVELS.index(self.wait)
         )
+
+    def take(self, target: str, outcome: Outcome) -> None:
+        """An answer for a target came; it does not take back what is known."""
+        if target in self.unanswered:
+            self.unanswered.remove(target)
+        known = self.outcomes.get(target)
+        if isinstance(known, Answer) and (isinstance(outcome, Refusal) or known.state == "acked"):
+            return
+        self.outcomes[target] = outcome
 
     def target_named(self, name: str) -> str | None:
         """The target that an answer names: the relay repeats it as it was written."""
@@ -77,7 +90,7 @@ class AskedMessage:
 
     def next_unanswered(self) -> str | None:
         """The first target without an answer."""
-        return next((target for target in self.targets if target not in self.outcomes), None)
+        return next(iter(self.unanswered), None)
 
 
 @dataclass(slots=True)
@@ -129,6 +142,7 @@ class Answers:
         """
         ref = self._new_ref()
         asked = AskedMessage(_with_ref(ref, line), ref, targets, wait, answered, done)
+        asked.unanswered = list(targets)
         self._messages[ref] = asked
         return asked
 
@@ -136,11 +150,13 @@ class Answers:
         """
         Expect the answers to a message on another connection.
 
-        :returns: the line to write once more: under its ref it is not delivered again.
+        :returns: the line to write once more, to those for whom something is still awaited:
+            under its ref it is not delivered again.
         """
-        # A refusal is not remembered by the relay: what it says now is what counts.
-        asked.outcomes.clear()
-        return asked.line
+        # A refusal is not remembered by the relay, nor, once it is restarted, what was sent.
+        asked.unanswered = [target for target in asked.targets if not asked.is_final(target)]
+        tags, _, text = asked.line.split(b"%", 2)
+        return b"%".join((tags, ",".join(asked.unanswered).encode("utf-8"), text))
 
     def ask_command(self, line: bytes, done: Callable[[list[Event]], None]) -> list[bytes]:
         """
@@ -213,7 +229,7 @@ class Answers:
         self._fences.clear()
 
     def _take_outcome(self, asked: AskedMessage, reply: Reply) -> bool:
-        was_answered = asked.is_answered
+        was_answered = not asked.unanswered
         if reply.word in LEVELS:
             if not self._take_answer(asked, reply):
                 return False
@@ -221,7 +237,7 @@ class Answers:
             _take_refusal(asked, reply)
         else:
             return False
-        if asked.is_answered and not was_answered:
+        if not asked.unanswered and not was_answered:
             asked.answered()
         if asked.is_done:
             self.forget(asked)
@@ -236,11 +252,8 @@ class Answers:
         target = named if named is not None else asked.next_unanswered()
         if target is None:
             return True
-        known = asked.outcomes.get(target)
-        if isinstance(known, Answer) and known.state == "acked":
-            return True
         identity = next((word[3:] for word in reply.arguments[1:] if word.startswith("id=")), None)
-        asked.outcomes[target] = Answer(target, state, identity)
+        asked.take(target, Answer(target, state, identity))
         return True
 
     def _new_ref(self) -> str:
@@ -251,12 +264,12 @@ class Answers:
 def _take_refusal(asked: AskedMessage, reply: Reply) -> None:
     refusal = refusal_from(reply)
     if len(reply.arguments) < 2:  # without a name it refuses the whole line
-        for target in asked.targets:
-            asked.outcomes.setdefault(target, refusal)
+        for target in list(asked.unanswered):
+            asked.take(target, refusal)
         return
     named = asked.target_named(reply.arguments[1]) or asked.next_unanswered()
     if named is not None:
-        asked.outcomes[named] = refusal
+        asked.take(named, refusal)
 
 
 def _with_ref(ref: str, line: bytes) -> bytes:

@@ -27,7 +27,7 @@ from chatrelay.client.core import (
 from chatrelay.client.protocol import ClientProtocol
 
 MAX_UNANSWERED = 1000
-"""Lines that may wait for their answer; the relay remembers as many refs."""
+"""Lines from the first that waits for its answer on; the relay remembers as many refs."""
 MAX_KEPT = 10_000
 """Messages that are kept over a loss, written or not."""
 MAX_KEPT_BYTES = 16 * 1024 * 1024
@@ -44,6 +44,7 @@ class _Asked:
     :ivar message: of a message that was written.
     :ivar owner: the owned name under which it was written; ``None``: its ref has ended
         with the connection.
+    :ivar number: the messages that were written before it.
     """
 
     answer: Deferred[Any]
@@ -53,13 +54,15 @@ class _Asked:
     message: AskedMessage | None = None
     owner: bytes | None = None
     first_written_s: float = 0.0
+    number: int = 0
 
 
 class Outgoing:
     """
     What waits to be written or answered, in the order in which it was asked.
 
-    At most `MAX_UNANSWERED` lines are on their way; more wait.
+    At most `MAX_UNANSWERED` lines are on their way; more wait.  No message is asked again after
+    which as many others were written: the relay may have forgotten its ref.
 
     :ivar keeps: whether messages wait for another connection when one is lost.
     """
@@ -78,6 +81,7 @@ class Outgoing:
         # Dicts for their order: what is on its way, and what waits for its receipts only.
         self._written: dict[_Asked, None] = {}
         self._unacked: dict[_Asked, None] = {}
+        self._messages = 0
         self._kept = 0
         self._kept_bytes = 0
         self._ended: str | None = None
@@ -167,15 +171,25 @@ class Outgoing:
         if asked in self._waiting:
             self._waiting.remove(asked)
             self._drop(asked)
+        elif asked in self._unacked:
+            del self._unacked[asked]
+            self._drop(asked)
+
+    def _may_write(self, asked: _Asked) -> bool:
+        if len(self._written) >= MAX_UNANSWERED:
+            return False
+        if asked.message is not None or not self._written:
+            return True
+        return self._messages - next(iter(self._written)).number < MAX_UNANSWERED
 
     def _write(self) -> None:
-        while (
-            self._connection is not None and self._waiting and len(self._written) < MAX_UNANSWERED
-        ):
+        while self._connection is not None and self._waiting and self._may_write(self._waiting[0]):
             asked = self._waiting.popleft()
             if asked.message is None:
+                asked.number = self._messages
                 asked.first_written_s = self._seconds()
                 asked.owner = self._connection.refs_owner
+                self._messages += asked.is_message
             self._written[asked] = None
             self._connection.write_lines(asked.write(asked))
 
@@ -223,15 +237,22 @@ class Outgoing:
                 self._waiting.append(asked)
             elif asked.owner != owner:
                 lost.append((asked, f"This client is {connection.name} now."))
-            elif self._seconds() - asked.first_written_s < ASK_AGAIN_WITHIN_S:
+            elif self._is_remembered(asked):
                 self._waiting.append(asked)
-            elif asked.message.is_answered:
+            elif asked.message.is_known:
                 self._unacked[asked] = None  # stored: its receipt waits for this name
             else:
                 lost.append((asked, "There was no connection for too long."))
         self._write()
         for asked, why in lost:
             self._lost(asked, why)
+
+    def _is_remembered(self, asked: _Asked) -> bool:
+        """Whether the relay has the ref of a message for sure, if it ever had."""
+        return (
+            self._seconds() - asked.first_written_s < ASK_AGAIN_WITHIN_S
+            and self._messages - asked.number <= MAX_UNANSWERED
+        )
 
     def detach(self, error: Disconnected) -> None:
         """The connection is lost."""
@@ -248,6 +269,7 @@ class Outgoing:
             for asked in written
             if asked.is_message and asked.owner is not None and not asked.answer.called
         ]
+        again.sort(key=lambda asked: asked.number)
         self._waiting = deque([*again, *waiting])
         self._answers.forget_commands()
         kept = set(again)
