@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay.client import Message, connect
+from chatrelay.client import Message, connect, reading
 from chatrelay.client.place import Place, Places
 from chatrelay.client.reading import BEGINNING, END, HISTORY_TIMEOUT_S, PAGE, Reading
 from tests.client_harness import RelayEndpoint, RelayTransport
@@ -248,6 +248,49 @@ class ReadingTests(Case):
         self.read()
         self.settle()
         self.assertEqual(self.places.read(b"carol"), Place("x3", ("x3",)))
+
+    def test_killed_with_much_unacked(self) -> None:
+        """What is too much to be kept is shown again; after that nothing is."""
+        self.patch(reading, "MAX_IDS", 2)
+        self.connect()
+        self.arrive(5, live=False)
+        self.start()
+        self.connect()
+        self.start()  # killed
+        self.connect()
+        self.settle()
+        self.assertEqual(self.shown, ["0", "1", "2", "3", "4", "0", "1", "2"])
+        self.assertEqual(self.cursor(), "x4")
+        self.start()
+        self.connect()
+        self.assertEqual(len(self.shown), 8)
+
+    def test_not_had(self) -> None:
+        """What the relay can not give now is asked for again, however much comes meanwhile."""
+        self.connect()
+        for answer in (b" !error store-failed :No.", None):
+            self.start()
+            self.arrive(2, live=False)
+            self.log.acked = self.count
+            catching_up = self.connect(answer=False)
+            if answer is None:
+                self.clock.advance(HISTORY_TIMEOUT_S + 1)
+            else:
+                for line in self.relay.lines():
+                    self.relay.say(line.partition(b" ")[0] + answer)
+            self.successResultOf(catching_up)
+            for _ in range(2):
+                self.arrive()
+                self.read()
+                self.settle()
+        self.assertEqual(self.shown, ["2", "3", "6", "7"])
+        self.connect()
+        self.assertEqual(self.shown[4:], ["0", "1", "4", "5"])
+        self.settle()
+        for _ in range(2):
+            self.start()
+            self.connect()
+        self.assertEqual(len(self.shown), 8)
 
     def test_lost(self) -> None:
         """A connection that is lost in between: on the next one the same."""

@@ -82,6 +82,7 @@ class Reading:
             self._move()
         self._is_caught_up = False
         self._last_live = ""  # it is in the log, and what is asked for now goes beyond it
+        is_had = True
         try:
             if self._cursor is not None:
                 await self._show_missed(client, show)
@@ -92,11 +93,15 @@ class Reading:
         except (NotAllowed, UnknownCommand):
             pass  # there is no log here
         except Refusal as refusal:
+            is_had = False
             tell(f"What was missed can not be had now: {refusal.sentence} ({refusal.code})")
         except TimedOut:
+            is_had = False
             tell("What was missed can not be had now: the relay takes too long.")
-        self._is_caught_up = True
-        self._move()
+        if is_had or self._cursor is None:
+            self._is_caught_up = True
+            self._move()
+        # Else the cursor stays: it is asked for again on the next connection, or at the next start.
         self._keep()
 
     def _move(self) -> None:
@@ -166,11 +171,12 @@ class Reading:
             return True
         self._enter(client.name)
         self._to_ack = identity
-        if identity in self._seen:
-            return False
-        self._see(identity)
-        self._last_live = identity
-        return True
+        is_new = identity not in self._seen
+        if is_new:
+            self._see(identity)
+        if is_new or self._is_caught_up:
+            self._last_live = identity
+        return is_new
 
     def _see(self, identity: str) -> None:
         self._seen[identity] = None
@@ -194,8 +200,8 @@ class Reading:
             client.ack(identity).addCallbacks(lambda _: self._acked(identity), _ignore)
 
     def _acked(self, identity: str) -> None:
-        """The relay delivers nothing up to a message again."""
-        while identity in self._unacked:
+        """The relay delivers nothing up to a message again, but may give it out of the log."""
+        while self._is_caught_up and identity in self._unacked:
             self._unacked.popitem(last=False)
 
     def _keep(self) -> None:
