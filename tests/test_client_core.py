@@ -67,7 +67,12 @@ class ParsingTests(SynchronousTestCase):
         self.assertEqual(message.tags["x"], "")
         self.assertFalse(message.again)
         self.assertTrue(parse_line(b"@id=a1;again %alice%hi").again)
-        for written in (b"yesterday", b"2026-11-22T10:00:00"):
+        for written in (
+            b"yesterday",
+            b"2026-11-22T10:00:00",
+            b"0001-01-01T00:00:00Z",
+            b"9999-12-31T23:59:59Z",
+        ):
             self.assertIsNone(parse_line(b"@time=" + written + b" %alice%hi").time)
 
     def test_conversation(self) -> None:

@@ -34,6 +34,12 @@ class PlacesTests(SynchronousTestCase):
         self.assertEqual(other.read(b"carol"), Place("b1", ()))
         self.assertIsNone(other.read(b"dave"))
 
+    def test_server_not_utf_8(self) -> None:
+        """A server may be a path, and that any bytes."""
+        server = os.fsdecode(b"unix:/run/\xff")
+        Places(self.directory, server).write(b"carol", Place("a7"))
+        self.assertEqual(Places(self.directory, server).read(b"carol"), Place("a7"))
+
     def test_private(self) -> None:
         """Only its owner reads it; nothing else is left there."""
         for cursor in ("a7", "a8"):

@@ -146,7 +146,8 @@ def _say(sentence: str) -> None:
 
     # Nobody may read it, or it may be full: there is no other place to say so.
     with suppress(OSError):
-        os.write(2, f"chatrelay.client: {harmless(sentence)}\n".encode())
+        line = f"chatrelay.client: {harmless(sentence)}\n"
+        os.write(2, line.encode("utf-8", "backslashreplace"))  # an argument need not be UTF-8
 
 
 def _open_missing_descriptors() -> None:

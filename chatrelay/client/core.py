@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Literal
 
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
@@ -199,7 +199,9 @@ def _parse_time(written: str | None) -> datetime | None:
         time = datetime.fromisoformat(written or "")
     except ValueError:
         return None
-    return time if time.tzinfo is not None else None
+    # At the ends of the calendar it can not be told in every time zone.
+    is_common = time.tzinfo is not None and MINYEAR < time.year < MAXYEAR
+    return time if is_common else None
 
 
 def _text(data: bytes) -> str:

@@ -84,7 +84,8 @@ class Places:
             aside.unlink()  # of a program that had this number, and was killed
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
+            # A path need not be UTF-8; what is written for its bytes is an escape of JSON, too.
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                 json.dump(written, file, ensure_ascii=False, indent=1)
                 file.write("\n")
             aside.replace(path)
@@ -95,7 +96,7 @@ class Places:
 
     def _path(self, key: bytes) -> Path:
         # A name may be longer than a file's, and hold what that may not.
-        digest = sha256(self._server.encode("utf-8") + b"\n" + key).hexdigest()
+        digest = sha256(os.fsencode(self._server) + b"\n" + key).hexdigest()
         return self._directory / f"{digest[:32]}.json"
 
 

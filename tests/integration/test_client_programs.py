@@ -175,6 +175,7 @@ class PipeTests(ProgramCase):
             ("a b",),
             ("--to", "b b", "carol"),
             ("--nonsense", "carol"),
+            (os.fsdecode(b"--\xff"), "carol"),
         ]:
             status, _, said = self.run_to_end(address, b"", *arguments)
             self.assertEqual((status, said.count("\n")), (EXIT_USAGE, 1), said)
