@@ -217,7 +217,27 @@ class LinesTests(Case):
         self.assertEqual([line[-1:] for line in lines], [b"a", b"d", b"e"])
         for line in lines:
             self.say(line, b"!sent bob")
-        self.assert_status(EXIT_NOT_DELIVERED, "Line 2: It is not UTF-8.", "3 of 6 lines")
+        self.assert_status(EXIT_NOT_DELIVERED, "Line 2: It is not UTF-8.", "3 of 7 messages")
+
+    def test_numbers(self) -> None:
+        """A line's number is its place in the input, empty and dropped ones counted."""
+        long = b"x" * (MAX_LINE_BYTES + 1)
+        for given, number in [
+            ([b"a\n\n\r\n\xff\n"], 4),
+            ([b"a\nb\n" + long, b"\nc\n"], 3),
+            ([b"a\n" * 2000 + long], 2001),
+            ([long, b"x\n\xff\n"], 1),
+            ([b"\n\xff\n" + long], 2),
+            ([b"\n\xff"], 2),
+        ]:
+            self.begin(text=None)
+            for data in given:
+                self.program.dataReceived(data)
+            self.program.readConnectionLost()
+            while self.program._pending:
+                for line in self.messages():
+                    self.say(line, b"!sent bob")
+            self.assert_status(EXIT_NOT_DELIVERED, f"Line {number}: ")
 
     def test_worst(self) -> None:
         """Of several failures the status is that of the worst."""

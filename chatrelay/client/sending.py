@@ -82,8 +82,10 @@ class SendProgram(Protocol):
         self._trouble: ChatrelayError | None = None
         self._input = InputLines(None)
         self._input_ended = task.text is not None
-        self._unsent: deque[bytes] = deque()
-        self._count = 0
+        # Lines that were read and are not sent yet, by their numbers.
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._lines_read = 0
+        self._messages = 0
         self._pending = 0
         self._first_failure: tuple[int, str] | None = None
         self._statuses: set[int] = set()
@@ -109,7 +111,7 @@ class SendProgram(Protocol):
         self._client = client
         ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
         if self._task.text is not None:
-            self._send(self._task.text)
+            self._send(0, self._task.text)
         self._go_on()
         await self._finished
         if self._first_failure is None:
@@ -147,9 +149,7 @@ class SendProgram(Protocol):
 
     # -- messages
 
-    def _send(self, text: str) -> None:
-        self._count += 1
-        number = self._count
+    def _send(self, number: int, text: str) -> None:
         stored: list[Answer] = []
         if self._client is None:
             return
@@ -211,10 +211,10 @@ class SendProgram(Protocol):
             self._finished.callback(None)
 
     def _what_failed(self, number: int, sentence: str) -> str:
-        if self._task.text is not None or not number:
+        if not number:
             return sentence
         others = self._failures - 1
-        more = f" Others, too: {others} of {self._count} lines." if others else ""
+        more = f" Others, too: {others} of {self._messages} messages." if others else ""
         return f"Line {number}: {sentence}{more}"
 
     # -- standard input
@@ -226,30 +226,39 @@ class SendProgram(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Something was read from standard input."""
         dropped = self._input.dropped
-        self._unsent += filter(None, self._input.feed(data).split(b"\n"))
-        if self._input.dropped > dropped:
+        self._take(self._input.feed(data))
+        if self._input.dropped > dropped:  # it is the last one of what was read
+            self._lines_read += 1
+            self._messages += 1
             self._failed(
-                self._count + 1,
+                self._lines_read,
                 EXIT_NOT_DELIVERED,
-                f"A line is longer than {MAX_LINE_BYTES} bytes. Not sent.",
+                f"It is longer than {MAX_LINE_BYTES} bytes. Not sent.",
             )
         self._go_on()
 
     def readConnectionLost(self) -> None:
         """Standard input has ended."""
-        self._unsent += filter(None, self._input.finish().split(b"\n"))
+        self._take(self._input.finish())
         self._input_ended = True
         self._go_on()
 
     def writeConnectionLost(self) -> None:
         """Nothing is printed."""
 
+    def _take(self, data: bytes) -> None:
+        for line in data.split(b"\n")[:-1]:
+            self._lines_read += 1
+            if text := line.removesuffix(b"\r"):
+                self._messages += 1
+                self._unsent.append((self._lines_read, text))
+
     def _go_on(self) -> None:
         """Send what was read, read more, or finish."""
         if self._is_over or self._client is None:
             return
         while self._unsent and self._pending < MAX_PENDING:
-            self._send_line(self._unsent.popleft())
+            self._send_line(*self._unsent.popleft())
         if self._task.text is None and not self._input_ended:
             if self._unsent:
                 self.transport.pauseProducing()
@@ -258,14 +267,10 @@ class SendProgram(Protocol):
         elif not self._unsent and not self._pending:
             self._finish()
 
-    def _send_line(self, line: bytes) -> None:
-        line = line.removesuffix(b"\r")
-        if not line:
-            return
+    def _send_line(self, number: int, line: bytes) -> None:
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
-            self._count += 1
-            self._failed(self._count, EXIT_NOT_DELIVERED, "It is not UTF-8. Not sent.")
-            return
-        self._send(text)
+            self._failed(number, EXIT_NOT_DELIVERED, "It is not UTF-8. Not sent.")
+        else:
+            self._send(number, text)
