@@ -183,9 +183,8 @@ class SendProgram(Protocol):
         limit = f"within {self._task.timeout_s:g} s"
         if stored:
             return f"Stored for {self._task.to}, but not acked {limit}."
-        if self._trouble is not None:
-            return f"Not {self._task.wait} {limit}: {self._trouble}"
-        return f"Not {self._task.wait} {limit}: the relay has not answered."
+        why = "the relay has not answered." if self._trouble is None else str(self._trouble)
+        return f"Not {self._task.wait} {limit}: {why} It may or may not have arrived."
 
     def _settled(self) -> None:
         self._pending -= 1
