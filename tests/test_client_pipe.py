@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from chatrelay.client import repeating
+from chatrelay.client.answers import ASK_AGAIN_WITHIN_S
 from chatrelay.client.framing import MAX_LINE_BYTES
 from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
@@ -338,6 +339,22 @@ class RepeatTests(OwnedCase):
             self.assertIn("Connecting again", self.said.pop())
             self.assertEqual(self.said, [])
 
+    def test_too_late_while_draining(self) -> None:
+        """What can not go again any more is told, and is not a success."""
+        for lost_s in (ASK_AGAIN_WITHIN_S - 0.5, ASK_AGAIN_WITHIN_S):
+            relay = self.begin_owned()
+            self.program.dataReceived(b"@ref=1 %bob%1\n")
+            self.program.readConnectionLost()
+            self.clock.advance(lost_s)
+            relay.lose()
+            again = self.come_back()
+            self.assertEqual(self.lines(again), [])
+            again.lose()
+            self.assert_status(EXIT_LOST)
+            told = [said for said in self.said if "it is too late" in said]
+            self.assertEqual(len(told), 1)
+            self.said.clear()
+
     def test_stored_late_over_tls(self) -> None:
         """Over TLS it leaves when everything is answered, what is stored late too."""
         relay = self.begin_owned(is_tls=True)
@@ -381,7 +398,7 @@ class RepeatTests(OwnedCase):
 
     def test_full(self) -> None:
         """No more input is read while too much is unanswered."""
-        self.patch(repeating, "MAX_LINES", 1)
+        self.patch(repeating, "MAX_LINES", repeating.LINES_IN_A_READ)
         relay = self.begin_owned()
         self.program.dataReceived(b"@ref=1 %bob%1\n")
         self.assertEqual(self.stdio.producerState, "paused")

@@ -91,18 +91,34 @@ class RepeatableLinesTests(SynchronousTestCase):
         self.assertEqual(self.again(), lines)
 
     def test_full(self) -> None:
-        """In lines and in bytes."""
-        self.patch(repeating, "MAX_LINES", 2)
+        """In bytes, and in lines from the first that waits on, one read less than may be."""
+        self.patch(repeating, "MAX_LINES", repeating.LINES_IN_A_READ + 3)
         self.write(b"@ref=1 %a%1")
         self.write(b"@ref=1 %a%1")
-        self.assertFalse(self.lines.is_full)
         self.write(b"@ref=2 %a%1")
+        self.assertFalse(self.lines.is_full)
+        self.write(b"@ref=3 %a%1")
+        self.assertTrue(self.lines.is_full)
+        self.lines.answered([b"@ref=3 !sent a"])
         self.assertTrue(self.lines.is_full)
         self.lines.answered([b"@ref=1 !sent a"])
         self.assertFalse(self.lines.is_full)
         self.patch(repeating, "MAX_BYTES", 22)
-        self.write(b"@ref=3 %a%1")
+        self.write(b"@ref=4 %a%1")
         self.assertTrue(self.lines.is_full)
+
+    def test_forgotten(self) -> None:
+        """Only the last lines: the relay remembers no more refs of a name."""
+        self.patch(repeating, "MAX_LINES", 3)
+        self.write(*(b"@ref=%d %%a%%x" % number for number in range(5)))
+        self.lines.answered([b"@ref=4 !sent a"])
+        self.assertEqual(self.again(), [b"@ref=2 %a%x", b"@ref=3 %a%x"])
+
+    def test_twice(self) -> None:
+        """The relay's time begins with the first of two lines that are the same."""
+        self.write(b"@ref=1 %a%x", now_s=0.0)
+        self.write(b"@ref=1 %a%x", now_s=100.0)
+        self.assertEqual(self.again(now_s=ASK_AGAIN_WITHIN_S), [])
 
     @given(
         st.lists(

@@ -198,10 +198,18 @@ class PipeProgram(Protocol):
         connection.transport.registerProducer(_Valve(self._connection_is_full), True)
         if self._output_full:
             connection.transport.pauseProducing()
+        unanswered = len(self._repeatable)
         again = self._repeatable.again(connection.refs_owner, self._clock.seconds())
         if again:
             connection.write(again)
+        self._give_up(unanswered - len(self._repeatable))
         self._send()
+
+    def _give_up(self, count: int) -> None:
+        """So many lines are not sent again: told when the answers to the last ones are awaited."""
+        if count and self._input_ended and self._status == EXIT_OK:
+            self._say(f"What was not answered is not sent again: it is too late. {_MAY_BE_LOST}")
+            self._status = EXIT_LOST
 
     def _connection_is_full(self, full: bool) -> None:
         self._connection_full = full
@@ -275,7 +283,9 @@ class PipeProgram(Protocol):
         if is_final and not is_answered and self._status == EXIT_OK:
             self._say(f"{error} {_MAY_BE_LOST}")
             self._status = EXIT_LOST
+        unanswered = len(self._repeatable)
         self._repeatable.lost(self._clock.seconds())
+        self._give_up(unanswered - len(self._repeatable))
         self._connection = None
         self._asked_to_end = is_final
         self._awaits_last_answer = self._is_drained = self._has_quit = False

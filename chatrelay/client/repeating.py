@@ -16,7 +16,9 @@ from chatrelay.errors import Refusal
 from chatrelay.wire import parse_message, parse_tags
 
 MAX_LINES = 1000
-"""Lines that may wait for their answers; the relay remembers as many refs."""
+"""Lines from the first that waits for its answers on; the relay remembers as many refs."""
+LINES_IN_A_READ = 700
+"""One read of standard input has 8,192 bytes, and a line with a ref 12 at least."""
 MAX_BYTES = 1024 * 1024
 
 
@@ -42,17 +44,19 @@ class RepeatableLines:
     def __init__(self) -> None:
         # By ref, then by line: a ref may be used for several, or for the same one twice.
         self._lines: dict[bytes, dict[bytes, _Line]] = {}
+        # What of it waits, in order.
+        self._in_order: dict[int, tuple[bytes, bytes]] = {}
         self._next = 0
-        self._count = 0
         self._size_bytes = 0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._in_order)
 
     @property
     def is_full(self) -> bool:
-        """Whether as much waits as may."""
-        return self._count >= MAX_LINES or self._size_bytes >= MAX_BYTES
+        """Whether with another read more would wait than may."""
+        first = next(iter(self._in_order), self._next)
+        return self._next - first > MAX_LINES - LINES_IN_A_READ or self._size_bytes >= MAX_BYTES
 
     def written(self, data: bytes, owner: bytes | None, now_s: float) -> None:
         """
@@ -76,16 +80,17 @@ class RepeatableLines:
         except Refusal:
             return  # the relay refuses it
         unanswered = {name_key(target.decode("utf-8")) for target in targets}
-        known = self._lines.setdefault(tags[b"ref"], {})
-        if line not in known:
-            self._count += 1
+        ref = tags[b"ref"]
+        known = self._lines.setdefault(ref, {})
+        if line not in known:  # else the relay remembers it since it came first
+            known[line] = _Line(self._next, unanswered, owner, now_s)
+            self._in_order[self._next] = ref, line
             self._size_bytes += len(line)
         self._next += 1
-        known[line] = _Line(self._next, unanswered, owner, now_s)
 
     def answered(self, lines: Sequence[bytes]) -> None:
         """Note what came from the relay."""
-        if self._count:
+        if self._in_order:
             for line in lines:
                 if line.startswith(b"@"):
                     self._take(line)
@@ -108,18 +113,21 @@ class RepeatableLines:
             self._drop(ref, next(iter(lines)))
 
     def _drop(self, ref: bytes, line: bytes) -> None:
-        del self._lines[ref][line]
+        del self._in_order[self._lines[ref].pop(line).number]
         if not self._lines[ref]:
             del self._lines[ref]
-        self._count -= 1
         self._size_bytes -= len(line)
 
     def lost(self, now_s: float) -> None:
         """The connection is lost: what can not be written again safely is kept no longer."""
-        for ref, lines in list(self._lines.items()):
-            for line, waiting in list(lines.items()):
-                if waiting.owner is None or now_s - waiting.written_s >= ASK_AGAIN_WITHIN_S:
-                    self._drop(ref, line)
+        for number, (ref, line) in list(self._in_order.items()):
+            waiting = self._lines[ref][line]
+            if (
+                waiting.owner is None
+                or now_s - waiting.written_s >= ASK_AGAIN_WITHIN_S
+                or self._next - number > MAX_LINES
+            ):
+                self._drop(ref, line)
 
     def again(self, owner: bytes | None, now_s: float) -> bytes:
         """
@@ -128,11 +136,7 @@ class RepeatableLines:
         :param owner: the owned name that this connection has.
         """
         self.lost(now_s)
-        found: list[tuple[int, bytes]] = []
-        for ref, lines in list(self._lines.items()):
-            for line, waiting in list(lines.items()):
-                if waiting.owner == owner:
-                    found.append((waiting.number, line))
-                else:
-                    self._drop(ref, line)
-        return b"".join(line + b"\n" for _, line in sorted(found))
+        for ref, line in list(self._in_order.values()):
+            if self._lines[ref][line].owner != owner:
+                self._drop(ref, line)
+        return b"".join(line + b"\n" for _, line in self._in_order.values())
