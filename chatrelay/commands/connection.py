@@ -40,14 +40,17 @@ def _name(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     return ()
 
 
-def _caps(session: Session, words: list[bytes], _ref: bytes) -> Iterable[bytes]:
+def _caps(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
     if not words:
-        return [b"!caps-available " + b" ".join(CAPS)]
+        yield b"!caps-available " + b" ".join(CAPS)
+        return
     caps = frozenset(words).intersection(CAPS)
-    # What is to be acked has an id.
-    session.set_caps(caps | {b"id"} if b"ack" in caps else caps)
-    granted = [cap for cap in CAPS if cap in session.caps]
-    return [b"!caps " + (b" ".join(granted) or b"none")]
+    if b"ack" in caps:
+        # What is to be acked has an id.
+        caps |= {b"id"}
+    yield b"!caps " + (b" ".join(cap for cap in CAPS if cap in caps) or b"none")
+    # Behind the answer: what has waited may be written at once, with these.
+    session.set_caps(caps)
 
 
 def _ping(_session: Session, words: list[bytes], _ref: bytes) -> Iterable[bytes]:
