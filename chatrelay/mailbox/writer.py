@@ -90,7 +90,7 @@ class Writer(Holder):
         self._commits: deque[_Commit] = deque()
         self._then: list[Callable[[], object]] = []
         self._closed: list[Deferred[None]] = []
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._looked_at_bytes = 0
         self._is_scheduled = False
         self._is_writing = False
 
@@ -110,11 +110,14 @@ class Writer(Holder):
         """
         Begin at once with what is enough for a commit, if the store has nothing to do.
 
-        :param gate: of who has sent the last of it; it is held if that is too much.
+        :param gate: of who has sent what came last; it is held if there is too much.
         """
         if self._waiting_bytes >= _ENOUGH_BYTES:
             self._write()
-        if self._waiting_bytes > self._max_waiting_bytes and gate.hold(self):
+        # Who has sent nothing that is to be written does not wait for the disk.
+        has_added = self._waiting_bytes > self._looked_at_bytes
+        self._looked_at_bytes = self._waiting_bytes
+        if has_added and self._waiting_bytes > self._max_waiting_bytes and gate.hold(self):
             self.held_gates.add(gate)
 
     def close(self) -> Deferred[None]:
@@ -144,7 +147,7 @@ class Writer(Holder):
             return
         self._is_writing = True
         changed, self._changed = self._changed, {}
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._looked_at_bytes = 0
         commit = _Commit([(mailbox, mailbox.take_batch()) for mailbox in changed])
         self._commits.append(commit)
         changes = [batch.changes for _, batch in commit.batches]
