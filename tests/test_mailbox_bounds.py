@@ -289,7 +289,7 @@ class SpillTests(SynchronousTestCase):
         self.spill()
         self.send(50)
         # Since it was spilled.
-        self.world.pass_time(56)
+        self.world.pass_time(53)
         self.assertTrue(self.bob.is_connected)
         self.world.pass_time(5)
         self.assertFalse(self.bob.is_connected)
