@@ -108,6 +108,18 @@ class Entry(NamedTuple):
     text: bytes
 
 
+class Piece(NamedTuple):
+    """
+    Some of a history.
+
+    :ivar entries: in order.
+    :ivar next_id: what the rest is before, or after; 0 if that is all that was asked for.
+    """
+
+    entries: list[Entry]
+    next_id: int
+
+
 class Page(NamedTuple):
     """
     Some of a log.

@@ -14,6 +14,7 @@ from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
 from chatrelay.flow import Gate
 from chatrelay.ids import Ids
+from chatrelay.mailbox.histories import Asked, Histories
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Page, Written
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.owned import Owned, OwnedNames
@@ -69,6 +70,7 @@ class Mailboxes:
             self.limits.ref_lifetime_s,
             self.limits.max_refs,
         )
+        self._histories = Histories(store)
         self._upkeep = Upkeep(relay, store, self._note_freed)
         self._writer = Writer(
             store,
@@ -151,17 +153,13 @@ class Mailboxes:
         after_id: int | None = None,
     ) -> None:
         """
-        Read some of a log; see `chatrelay.store.logs.Logs.history`.
+        Read some of a log; see `chatrelay.store.histories.read_piece`.
 
         What was accepted before is in it: it is written first.
         """
-
-        def job(accounts: Accounts) -> list[Entry]:
-            return accounts.logs.history(
-                mailbox.account, party, count, before_id=before_id, after_id=after_id
-            )
-
-        self._writer.when_written(lambda: self._decide(self._store.read(job), decided))
+        asked = Asked(mailbox.account, party, count, before_id=before_id, after_id=after_id)
+        self._decide(asked.answer, decided)
+        self._writer.when_written(lambda: self._histories.ask(asked))
 
     def set_blocked(
         self, mailbox: Mailbox, name: Name, decided: Decided[None], *, is_blocked: bool

@@ -122,7 +122,7 @@ class Mailboxes(Protocol):
         after_id: int | None = None,
     ) -> None:
         """
-        Read some of a log; see `chatrelay.store.logs.Logs.history`.
+        Read some of a log; see `chatrelay.store.histories.read_piece`.
 
         What was accepted before is in it.
         """

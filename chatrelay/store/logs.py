@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from heapq import merge
 from typing import Any
 
 from chatrelay.ids import SET_ASIDE
-from chatrelay.mailbox.entries import DamagedError, Kind, Run, decode, encode, parted
-from chatrelay.mailbox.log import Bounds, Changes, Entry, GivenUp, Loaded, Written
-from chatrelay.names import parse_name
-from chatrelay.store.database import StoreError
+from chatrelay.mailbox.entries import Kind, Run, encode, parted
+from chatrelay.mailbox.log import Bounds, Changes, GivenUp, Loaded, Piece, Written
+from chatrelay.store.histories import decoded, read_piece
 
 # Rows for one statement: powers of two, so that SQLite's compiled statements are used again.
 _MOST_ROWS = 256
@@ -98,14 +96,14 @@ class Logs:
                 (max(0.0, now_s - written_s), run)
                 for is_sent, written_s, data in lately
                 if is_sent
-                for run in _decoded(data)
+                for run in decoded(data)
                 if run.refs
             ],
             [
                 run
                 for is_sent, _, data in lately
                 if not is_sent
-                for run in _decoded(data)
+                for run in decoded(data)
                 if run.kind is Kind.ACKED
             ],
             [key for (key,) in self._rows("SELECT key FROM block WHERE account = ?", account)],
@@ -180,27 +178,11 @@ class Logs:
         *,
         before_id: int | None = None,
         after_id: int | None = None,
-    ) -> list[Entry]:
-        """
-        Read some of a log, in order.
-
-        :param party: the key of a name, for the messages from and to it; ``None`` for all
-            that were sent to the log's own.
-        :param count: so many at most: the first ones after `after_id`, else the last ones.
-        """
-        is_forward = after_id is not None
-        streams = [
-            self._entries(account, is_sent, party, before_id, after_id)
-            for is_sent in ((False, True) if party is not None else (False,))
-        ]
-        found: list[Entry] = []
-        for entry in merge(*streams, key=_entry_id, reverse=not is_forward):
-            if len(found) >= count:
-                break
-            # What a name wrote to itself is in both.
-            if not found or found[-1].id != entry.id:
-                found.append(entry)
-        return found if is_forward else found[::-1]
+    ) -> Piece:
+        """Read some of a log, in order; see `chatrelay.store.histories.read_piece`."""
+        return read_piece(
+            *(self._connection, account, party, count), before_id=before_id, after_id=after_id
+        )
 
     def block(self, account: int, key: bytes, shown: bytes) -> None:
         """Take nothing more from a name."""
@@ -260,35 +242,10 @@ class Logs:
             " AND first_id <= ?2), 0) ORDER BY first_id"
         )
         for (data,) in self._connection.execute(query, (account, after_id)):
-            for run in _decoded(data):
+            for run in decoded(data):
                 later = run.after(after_id)
                 if later is not None:
                     yield later
-
-    def _entries(
-        self,
-        account: int,
-        is_sent: bool,
-        party: bytes | None,
-        before_id: int | None,
-        after_id: int | None,
-    ) -> Iterator[Entry]:
-        order = "first_id" if after_id is not None else "first_id DESC"
-        query = (
-            "SELECT data FROM chunk WHERE account = ? AND is_sent = ? AND first_id < ?"  # noqa: S608
-            f" AND last_id > ? ORDER BY {order}"
-        )
-        bounds = (before_id if before_id is not None else 1 << 62, after_id or 0)
-        wanted = Kind.SENT if is_sent else Kind.RECEIVED
-        for (data,) in self._connection.execute(query, (account, int(is_sent), *bounds)):
-            entries = [
-                Entry(number, run.time_ms, is_sent, run.party, text)
-                for run in _decoded(data)
-                if run.kind is wanted and (party is None or parse_name(run.party).key == party)
-                for number, _, text in run.entries()
-                if bounds[1] < number < bounds[0]
-            ]
-            yield from entries if after_id is not None else reversed(entries)
 
     def _give_up_read(self, account: int, read_id: int) -> tuple[int, int]:
         rows = self._rows(
@@ -373,14 +330,3 @@ class Logs:
     def _rows(self, query: str, *values: bytes | str | float) -> list[Any]:
         # To the end, so that no statement stays open when its transaction ends.
         return self._connection.execute(query, values).fetchall()
-
-
-def _decoded(data: bytes) -> list[Run]:
-    try:
-        return decode(data)
-    except DamagedError:
-        raise StoreError("a log in it is damaged: put a backup in its place") from None
-
-
-def _entry_id(entry: Entry) -> int:
-    return entry.id
