@@ -138,14 +138,20 @@ class Receiver:
             texts = run.texts.replace(b"\n", self.eol + prefix)
             self.outbox.write(prefix + texts + self.eol)
             return
-        time = self.relay.timestamp(run.time_ms)
-        lines = []
-        for message_id, _, text in run.entries():
-            tags = self._stamps(self.relay.ids.write(message_id), time)
-            if is_again:
-                tags.append(b"again")
-            lines.append(_tagged(tags, prefix + text))
-        self.outbox.write(self.eol.join([*lines, b""]))
+        tags = [b"time=" + self.relay.timestamp(run.time_ms)] if b"time" in self.caps else []
+        if is_again:
+            tags.append(b"again")
+        eol = self.eol
+        if b"id" not in self.caps:
+            head = _tagged(tags, prefix)
+            self.outbox.write(head + run.texts.replace(b"\n", eol + head) + eol)
+            return
+        id_prefix, between = self.relay.ids.prefix, b";".join([b"", *tags]) + b" " + prefix
+        lines = [
+            b"@id=%b%x%b%b%b" % (id_prefix, message_id, between, text, eol)
+            for message_id, text in enumerate(run.texts.split(b"\n"), run.first_id)
+        ]
+        self.outbox.write(b"".join(lines))
 
     def deliver_receipts(self, run: Run) -> None:
         """Tell what was acked of what its name has sent, if it wants to know."""
@@ -237,21 +243,15 @@ class Receiver:
     def _write_message(self, sender: Recipient, tag: bytes, text: bytes, stamp: Stamp) -> None:
         line = b"%" + sender.name.shown + b"%" + text + self.eol
         if tag or not self.takes_runs:
-            tags = self._stamps(
-                stamp.id if b"id" in self.caps else b"", stamp.time if b"time" in self.caps else b""
-            )
+            tags = []
+            if b"id" in self.caps:
+                tags.append(b"id=" + stamp.id)
+            if b"time" in self.caps:
+                tags.append(b"time=" + stamp.time)
             if tag:
                 tags.append(tag)
             line = _tagged(tags, line)
         self.outbox.write(line)
-
-    def _stamps(self, message_id: bytes, time: bytes) -> list[bytes]:
-        tags = []
-        if b"id" in self.caps:
-            tags.append(b"id=" + message_id)
-        if b"time" in self.caps:
-            tags.append(b"time=" + time)
-        return tags
 
 
 def _tagged(tags: list[bytes], line: bytes) -> bytes:

@@ -142,7 +142,8 @@ class AcceptedRefs:
 
     def find(self, ref: bytes, recipient_key: bytes, now_s: float) -> Accepted | None:
         """What was accepted under a ref for a recipient, if it is not forgotten."""
-        for run in _as_list(self.known.get(ref)):
+        found = self.known.get(ref)
+        for run in (found,) if isinstance(found, AcceptedRun) else found or ():
             if run.recipient_key == recipient_key:
                 if now_s - run.accepted_s >= self._limits.ref_lifetime_s:
                     return None
@@ -167,13 +168,21 @@ class AcceptedRefs:
         self.forget_old(run.accepted_s)
         self._runs.append(run)
         self._entries += len(run.refs)
-        known = self.known
-        if len(run.refs) > 1 and known.keys().isdisjoint(run.refs):
-            known.update(dict.fromkeys(run.refs, run))
-        else:
-            for ref in run.refs:
-                self._add(ref, run)
-        limits = self._limits
+        for ref in run.refs:
+            self._add(ref, run)
+        self._forget_too_many()
+
+    def accept_new(self, runs: Sequence[AcceptedRun]) -> None:
+        """Remember messages that came at once; nothing is remembered under any of their refs."""
+        self.forget_old(runs[0].accepted_s)
+        self._runs.extend(runs)
+        for run in runs:
+            self._entries += len(run.refs)
+            self.known.update(dict.fromkeys(run.refs, run))
+        self._forget_too_many()
+
+    def _forget_too_many(self) -> None:
+        limits, known = self._limits, self.known
         # One ref for line after line to other names would grow without end.
         most = limits.max_refs * limits.max_targets
         while len(known) > limits.max_refs or self._entries > most:

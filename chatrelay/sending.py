@@ -62,19 +62,24 @@ def send_confirmed(session: Session, block: Block) -> int:
     :param block: where they are taken from.
     :returns: how many; with none, the next line is for `send`.
     """
-    known = session.accepted_refs().known
-    confirmed = block.cut_confirmed(session.relay.registry.logs, known)
+    known = session.accepted_refs()
+    confirmed = block.cut_confirmed(session.relay.registry.logs, known.known)
+    if not confirmed:
+        return 0
     for mailbox, _, refs, texts in confirmed:
         if not mailbox.has_room_for(session, len(refs), texts):
             return 0
-    served = 0
+    served, accepted, now_s = 0, [], session.relay.seconds()
     for mailbox, target, refs, texts in confirmed:
         pending = mailbox.take_run(session, refs, texts)
         pending.ask(session, target, refs)
-        _accept(session, mailbox.name, refs, texts, pending)
+        run = AcceptedRun(mailbox.name.key, refs, texts, now_s)
+        pending.remember(known, run)
+        accepted.append(run)
         if session.mailbox is not None:
             session.mailbox.sent.add_logged(target, pending.run)
         served += len(refs)
+    known.accept_new(accepted)
     block.taken()
     note_sent(session, served)
     session.hold_if_over(session)
