@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import errors
+from chatrelay.client import answers
 from chatrelay.client.answers import Answers
 from chatrelay.client.core import Answer, parse_line
 from chatrelay.errors import Refusal, UnknownName
@@ -28,7 +29,7 @@ class AnswersTests(SynchronousTestCase):
         return head.decode()
 
     def take(self, line: str) -> bool:
-        return self.answers.take(parse_line(line.encode()))
+        return self.answers.take(parse_line(line.encode()), len(line))
 
     def test_sent(self) -> None:
         """One target, one answer, and then none is waited for."""
@@ -147,6 +148,17 @@ class AnswersTests(SynchronousTestCase):
             others,
             [Answer("dave", "sent"), Answer("Érin", "acked", "1"), Answer("gus", "sent")],
         )
+
+    def test_too_long(self) -> None:
+        """The answer to a command has bounds in lines and in bytes: what is beyond is dropped."""
+        for bound, most in [("MAX_ANSWER_LINES", 3), ("MAX_ANSWER_BYTES", 3 * len("@ref=p-1 !x"))]:
+            self.setUp()
+            patch = self.patch(answers, bound, most)
+            self.answers.ask_command(b"/anything", self.done.append)
+            for line in ["@ref=p-1 !x"] * 5 + ["@ref=p-2 !pong ."]:
+                self.assertTrue(self.take(line))
+            self.assertEqual([len(events) for events in self.done], [3])
+            patch.restore()
 
     def test_one_line(self) -> None:
         """A command that is answered when its effect is kept has no fence."""

@@ -28,6 +28,8 @@ ASK_AGAIN_WITHIN_S = 540.0
 """The relay remembers a ref for 600 s; after that a repeated line could be another message."""
 MAX_ANSWER_LINES = 100_000
 """Lines kept of the answer to one command; a relay that writes more is cut short."""
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""And bytes of them; 200 messages of the longest kind are less than 2 MiB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +100,13 @@ class _AskedCommand:
     done: Callable[[list[Event]], None]
     is_one_line: bool = False
     events: list[Event] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def take(self, event: Event, size_bytes: int) -> None:
+        """Keep a line of the answer, if there is room for it."""
+        self.size_bytes += size_bytes
+        if len(self.events) < MAX_ANSWER_LINES and self.size_bytes <= MAX_ANSWER_BYTES:
+            self.events.append(event)
 
 
 class Answers:
@@ -181,8 +190,12 @@ class Answers:
         self._commands[ref] = _AskedCommand(done, is_one_line=True)
         return [_with_ref(ref, line)]
 
-    def take(self, event: Event) -> bool:
-        """Whether a line was an answer to something asked here; its asker is told."""
+    def take(self, event: Event, size_bytes: int = 0) -> bool:
+        """
+        Whether a line was an answer to something asked here; its asker is told.
+
+        :param size_bytes: of the line.
+        """
         if isinstance(event, Unreadable) or "ref" not in event.tags:
             return False
         ref = event.tags["ref"]
@@ -190,8 +203,7 @@ class Answers:
             return self._take_outcome(self._messages[ref], event)
         if ref in self._commands:
             asked = self._commands[ref]
-            if len(asked.events) < MAX_ANSWER_LINES:
-                asked.events.append(event)
+            asked.take(event, size_bytes)
             if asked.is_one_line or is_bye(event):  # nothing follows a bye, no fence either
                 self._end_command(ref)
             return True

@@ -286,7 +286,7 @@ class Client(Commands):
             self._said_bye = self._said_bye or core.is_bye(event)
             if isinstance(event, Reply) and event.word == "caps":
                 self._caps = event.arguments
-            if self._outgoing.take(event) or self._serve(event):
+            if self._outgoing.take(event, len(line)) or self._serve(event):
                 continue
             self._on_arrival(event)
             if self._readers:

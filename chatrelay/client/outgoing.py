@@ -195,9 +195,9 @@ class Outgoing:
 
     # -- what is answered
 
-    def take(self, event: Event) -> bool:
-        """Whether a line was an answer to something asked here; its asker is told."""
-        return self._answers.take(event)
+    def take(self, event: Event, size_bytes: int) -> bool:
+        """Whether a line, of so many bytes, was an answer to something asked here."""
+        return self._answers.take(event, size_bytes)
 
     def _answered(self, asked: _Asked, on_answer: Callable[[Answer], None] | None) -> None:
         if on_answer is not None and asked.message is not None:
