@@ -20,13 +20,14 @@ from tests.relay_harness import without_sentence
 from tests.store_harness import Cleanups
 from tests.test_cut_anywhere import cut
 
+PARTIES = (b"", b" bob", b" carol", b" dave", b" erin", b" frank", b" grace")
 LIMITS = Limits(max_line_bytes=64, max_refs=4, max_mailbox_entries=40, max_targets=3)
 ID = re.compile(rb"\bid=[0-9a-f]+|(?<=!acked )[0-9a-f]+")
 
-# Here and read, away, here with ack, free, here and blocking, nobody.
+# Here and read, away, here with ack, free, here and blocking, with ack and blocking, nobody.
 TARGETS = st.sampled_from(
     [
-        *(b"bob", b"carol", b"dave", b"erin", b"frank", b"me"),
+        *(b"bob", b"carol", b"dave", b"erin", b"frank", b"grace", b"me"),
         *(b"Carol", b"DAVE", b"nobody", b"carol,dave"),
     ]
 )
@@ -43,7 +44,7 @@ RUNS = st.builds(
         (b"@ref=%d " % number if refs else b"") + b"%" + target + b"%" + text
         for number, text in enumerate(texts, refs)
     ],
-    st.sampled_from([b"bob", b"carol", b"dave", b"erin", b"frank"]),
+    st.sampled_from([b"bob", b"carol", b"dave", b"erin", b"frank", b"grace"]),
     st.lists(st.sampled_from([b"x", b"y", b"zz"]), min_size=2, max_size=8),
     st.integers(0, 9),
 )
@@ -71,10 +72,11 @@ def play(pieces: list[bytes], *, is_owned: bool, line_by_line: bool) -> Outcome:
     with Cleanups() as cleanups:
         world = OwnedWorld(cleanups, LIMITS)
         others = {}
-        for name in (b"bob", b"carol", b"dave", b"frank"):
+        for name in (b"bob", b"carol", b"dave", b"frank", b"grace"):
             others[name] = world.owner(name)
         others[b"dave"].lines(b"/caps ack")
         others[b"frank"].lines(b"/block me")
+        others[b"grace"].lines(b"/block me", b"/caps ack")
         others.pop(b"carol").end()
         others[b"erin"] = world.join(b"erin")
         me = world.owner(b"me") if is_owned else world.join(b"me")
@@ -94,10 +96,10 @@ def play(pieces: list[bytes], *, is_owned: bool, line_by_line: bool) -> Outcome:
             {
                 name: [
                     ID.sub(b"id=", line)
-                    for party in (b"", b" me")
+                    for party in (PARTIES if name == b"me" else (b"", b" me"))
                     for line in world.owner(name).lines(b"/history%b 200" % party)
                 ]
-                for name in (b"bob", b"dave", b"frank", *([b"me"] if is_owned else []))
+                for name in (b"bob", b"dave", b"frank", b"grace", *([b"me"] if is_owned else []))
             },
             [without_sentence(line) for line in world.owner(b"carol").told()],
             {
@@ -105,7 +107,7 @@ def play(pieces: list[bytes], *, is_owned: bool, line_by_line: bool) -> Outcome:
                     mailbox._kept_entries,
                     {who: n for who, (n, _) in mailbox._unread._of.items()},
                 )
-                for name in (b"bob", b"dave", b"frank")
+                for name in (b"bob", b"dave", b"frank", b"grace")
                 for mailbox in [world.relay.find(name)]
             },
         )
@@ -120,12 +122,13 @@ class CutLogs(SynchronousTestCase):
                 for field, expected, got in zip(Outcome._fields, whole, outcome, strict=True):
                     self.assertEqual(got, expected, (field, stream, line_by_line, len(pieces)))
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(STREAMS, PLACES, st.booleans())
     @example(b"@ref=1 %carol%x\n@ref=2 %carol%y\n@ref=1 %carol%x\n@ref=2 %carol%z\n", [20], False)
     @example(b"%carol%x\n@ref=1 %carol%1\n@ref=2 %dave%2\n@ref=3 %bob%3\n%dave%4\n", [], True)
     @example(b"%frank%1\n%frank%2\n@ref=1 %frank%3\n%bob%4\n%frank%5\n", [12], True)
     @example(b"".join(b"@ref=%d %%carol%%%d\n" % (n, n) for n in range(12)), [90], False)
+    @example(b"@ref=1 %grace%1\n@ref=2 %grace%2\n%bob%3\n%bob%4\n%erin%5\n", [], True)
     @example(b"%me%1\n%me%2\n@ref=1 %me%3\n/history\n", [], True)
     def test_the_same_outcome(self, stream: bytes, places: list[int], is_owned: bool) -> None:
         self.check(stream, places, is_owned=is_owned)
