@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
+from chatrelay.mailbox.entries import Run
+from chatrelay.mailbox.reading import Reading
+from tests.simulated_scenario import Scenario
 from tests.simulated_stage import Stage
 from tests.simulation import run
 
@@ -17,6 +22,26 @@ class SeedTests(SynchronousTestCase):
     def test_nothing_happens_that_may_not(self) -> None:
         for seed in range(1, SEEDS + 1):
             self.assertEqual(run(seed), [], f"python -m tests.simulation --seed {seed} -v")
+
+    def test_a_seed_is_one_history(self) -> None:
+        histories = [Scenario(7), Scenario(7), Scenario(8)]
+        for history in histories:
+            history.run()
+        first, same, other = ([*one.journal.checker.counts.items()] for one in histories)
+        self.assertEqual(first, same)
+        self.assertNotEqual(first, other)
+
+    def test_what_it_should_find_it_finds(self) -> None:
+        def unread(reading: Reading, run: Run) -> None:
+            reading.read_id = run.last_id
+
+        faults: dict[str, Callable[..., object]] = {
+            "_hand_uncommitted": lambda _reading, _readers: None,
+            "handed": unread,
+        }
+        for method, fault in faults.items():
+            with self.subTest(method), mock.patch.object(Reading, method, fault):
+                self.assertTrue(any(run(seed) for seed in range(1, SEEDS + 1)))
 
 
 class FoundTests(SynchronousTestCase):
