@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -84,12 +86,24 @@ class InFlightTests(SynchronousTestCase):
         self.assertEqual([entry[0] for entry in flat(in_flight.take(9))], [3, 4, 5])
 
     def test_what_could_not_be_kept_is_gone_whether_or_not_some_of_it_was_read(self) -> None:
-        for read_id in range(8):
-            with self.subTest(read_id=read_id):
+        for read_id, has_refs in product(range(8), (True, False)):
+            with self.subTest(read_id=read_id, has_refs=has_refs):
                 in_flight = InFlight()
                 for first_id in (1, 3, 6):
-                    in_flight.add(run(first_id, 2 + (first_id == 3)))
+                    in_flight.add(run(first_id, 2 + (first_id == 3), has_refs=has_refs))
                 in_flight.take(read_id)
                 in_flight.remove(max(3, read_id + 1), 5)
                 left = [entry[0] for entry in flat(in_flight.take(9))]
                 self.assertEqual(left, [n for n in (1, 2, 6, 7) if n > read_id])
+
+    def test_a_flood_of_short_messages_is_one(self) -> None:
+        in_flight = InFlight()
+        for number in range(1, 1001):
+            in_flight.add(run(number, 1, has_refs=False))
+        self.assertEqual(len(in_flight._headers), 1)
+        for other in (run(1001, 1), run(1002, 1, party=b"bob", has_refs=False)):
+            in_flight.add(other)
+        self.assertEqual(len(in_flight._headers), 3)
+        long = run(1003, 1, party=b"bob", has_refs=False)._replace(texts=b"x" * 1000)
+        in_flight.add(long)
+        self.assertEqual(len(in_flight._headers), 4)

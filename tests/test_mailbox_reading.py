@@ -125,3 +125,23 @@ def run_all(storing: ManualThreadpool, world: OwnedWorld) -> None:
     while storing.pending:
         storing.run()
         world.settle()
+
+
+class MemoryTests(SynchronousTestCase):
+    """What is noted of messages that wait for a connection does not outgrow them."""
+
+    def test_short_ones(self) -> None:
+        world = OwnedWorld(self)
+        bob = world.owner(b"bob")
+        world.pass_time(1)
+        bob.stop_taking()
+        alice = world.join(b"alice")
+        for number in range(100):
+            alice.send(b"@ref=%d %%bob%%x\n" % number)
+        reading = bob.session.mailbox.reading
+        (reader,) = reading.readers.values()
+        self.assertLess(len(reader._marks), 5)
+        self.assertEqual(len(reading._in_flight._headers), 1)
+        bob.take()
+        self.assertEqual((len(reader._marks), bool(reading._in_flight)), (0, False))
+        self.assertEqual(bob.session.mailbox._unread.entries, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from chatrelay.mailbox.entries import Run
+from chatrelay.mailbox.entries import ENTRY_BYTES, Run
 
 
 class Header(NamedTuple):
@@ -22,6 +22,11 @@ class Header(NamedTuple):
     party: bytes
     refs: bytes
 
+    @property
+    def entry_bytes(self) -> float:
+        """What each of them counts for."""
+        return self.size_bytes / self.length
+
     def split(self, length: int) -> tuple[Header, Header]:
         """Take the first ones off; of the bytes as much as they are of the entries."""
         first_bytes = self.size_bytes * length // self.length
@@ -34,6 +39,21 @@ class Header(NamedTuple):
                 size_bytes=self.size_bytes - first_bytes,
                 refs=b" ".join(refs[length:]),
             ),
+        )
+
+    def is_before(self, other: Header) -> bool:
+        """Whether another one goes on with short messages of the same sender, without refs."""
+        return (
+            self.first_id + self.length == other.first_id
+            and (self.account, self.party) == (other.account, other.party)
+            and not (self.refs or other.refs)
+            and max(self.entry_bytes, other.entry_bytes) <= 2 * ENTRY_BYTES
+        )
+
+    def joined(self, other: Header) -> Header:
+        """Both as one, if it is before the other."""
+        return self._replace(
+            length=self.length + other.length, size_bytes=self.size_bytes + other.size_bytes
         )
 
     def refs_and_ids(self) -> list[tuple[bytes, int]]:
@@ -61,12 +81,14 @@ class InFlight:
         later = run.after(self._last_id)
         if later is not None:
             self._last_id = later.last_id
-            self._headers.append(
-                Header(
-                    *(later.first_id, later.length, later.size_bytes),
-                    *(later.account, later.party, later.refs),
-                )
+            header = Header(
+                *(later.first_id, later.length, later.size_bytes),
+                *(later.account, later.party, later.refs),
             )
+            if self._headers and self._headers[-1].is_before(header):
+                # One at a time they would take fifty times as much as what is written of them.
+                header = self._headers.pop().joined(header)
+            self._headers.append(header)
 
     def take(self, last_id: int) -> list[Header]:
         """Everything up to an id is read; it is given back."""
@@ -82,9 +104,18 @@ class InFlight:
 
     def remove(self, first_id: int, last_id: int) -> None:
         """What has these ids could not be kept, and will not come again."""
-        self._headers = deque(
-            header for header in self._headers if not first_id <= header.first_id <= last_id
-        )
+        kept: deque[Header] = deque()
+        for header in self._headers:
+            before = min(header.length, max(0, first_id - header.first_id))
+            behind = min(header.length, max(0, header.first_id + header.length - 1 - last_id))
+            if max(before, behind) == header.length:
+                kept.append(header)
+                continue
+            if before:
+                kept.append(header.split(before)[0])
+            if behind:
+                kept.append(header.split(header.length - behind)[1])
+        self._headers = kept
 
     def clear(self, last_id: int) -> None:
         """Nobody is written to any more; what is later than an id will be written again."""

@@ -11,6 +11,7 @@ from chatrelay.interfaces import Device
 from chatrelay.mailbox.entries import Run
 
 _MAX_TICK_S = 2.0
+_MARK_BYTES = 1024
 
 
 class ReadingDevice(Device, Protocol):
@@ -72,6 +73,7 @@ class Reader:
 
     __slots__ = (
         "_looked_s",
+        "_marked_bytes",
         "_marks",
         "_room_bytes",
         "_stalled_s",
@@ -98,6 +100,7 @@ class Reader:
         self._room_bytes = room_bytes
         # How much will have been written when an entry is.
         self._marks: deque[tuple[int, int]] = deque()
+        self._marked_bytes = 0
         self._taken_bytes = 0
         self._looked_s = 0.0
         self._stalled_s = 0.0
@@ -115,7 +118,13 @@ class Reader:
     def mark(self, entry_id: int) -> None:
         """Everything up to an entry has been written to its outbox."""
         self.position = max(self.position, entry_id)
-        self._marks.append((self.device.outbox.written_bytes, self.position))
+        written_bytes = self.device.outbox.written_bytes
+        if self._marks and written_bytes < self._marked_bytes + _MARK_BYTES:
+            # Of short messages that wait together it is enough to know when all are taken.
+            self._marks[-1] = (written_bytes, self.position)
+        else:
+            self._marks.append((written_bytes, self.position))
+            self._marked_bytes = written_bytes
 
     def read_id(self) -> int:
         """Up to which entry its transport has taken everything; 0 for nothing new."""
