@@ -94,6 +94,23 @@ class AckedLateTests(SynchronousTestCase):
         again.send(b"/caps ack\nalice " + SECRET + b"\n")
         self.assertEqual(again.told()[2:], [first.replace(b" ", b";again ", 1)])
 
+    def test_what_is_on_its_way_then_comes_again_and_says_so(self) -> None:
+        for is_killed in (False, True):
+            world = OwnedWorld(self)
+            alice = world.owner(b"alice")
+            alice.stop_taking()
+            world.join(b"bob").lines(b"%alice%hi")
+            alice.send(b"/caps ack\n")
+            alice.take()
+            self.assertEqual(alice.told(), [b"%bob%hi", b"!caps id ack"])
+            if is_killed:
+                world = world.restarted(is_killed=True)
+            else:
+                alice.reset()
+            again = world.connect()
+            again.send(b"/caps ack\nalice " + SECRET + b"\n")
+            self.assertRegex(again.told()[-1], rb"\A@id=\w+;again %bob%hi\Z")
+
     def test_a_receipt_is_told_when_it_is_committed_just_after_another_came(self) -> None:
         storing = ManualThreadpool()
         world = OwnedWorld(self, storing=storing)

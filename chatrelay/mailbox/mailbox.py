@@ -294,7 +294,7 @@ class Mailbox:
             runs,
             sent,
             self.reading.read_id if acks or self.has_unwritten_cursor else 0,
-            runs[-1].last_id if runs and self.reading.offers else 0,
+            self.reading.offered_with(runs[-1].last_id if runs else 0),
             self.is_loaded and self._kept.is_to_be_cut(),
         )
         return Batch(changes, pending, acks, receipts)

@@ -53,21 +53,26 @@ class Reading:
         self._leaving: dict[Device, Reader] = {}
         self._is_acked = False
         self._in_flight = InFlight()
-        self._offered_id = 0
+        self._offered_id = self._noted_id = 0
         self._committed_id = 0
 
     def loaded(self, log: Loaded) -> None:
         """What is in the log is known now."""
         self.read_id = self.committed_read_id = log.read_id
-        self._offered_id = log.offered_id
+        self._offered_id = self._noted_id = log.offered_id
         # It may have been added to while it was being looked at.
         self._committed_id = max(self._committed_id, log.last_id, log.read_id)
         self._in_flight.clear(self.read_id)
 
-    @property
-    def offers(self) -> bool:
-        """Whether what is committed now will be sent to who has to ack it."""
-        return any(reader.has_to_ack for reader in self.readers.values())
+    def offered_with(self, last_id: int) -> int:
+        """
+        Up to which id something may be sent to who has to ack it, once a commit is made.
+
+        :param last_id: of what that adds; 0 if it adds nothing.
+        :returns: 0 if that is on the disk.
+        """
+        offered_id = max(self._offered_id, last_id if self._is_acked else 0)
+        return offered_id if offered_id > self._noted_id else 0
 
     @property
     def is_idle(self) -> bool:
@@ -91,6 +96,12 @@ class Reading:
         self._is_acked = any(reader.has_to_ack for reader in self.readers.values())
         if self._is_acked and self.is_live:
             self._set_live(False)
+        if self._is_acked and self._in_flight:
+            # Who has to ack from now on may have been sent all that was written to it.
+            positions = [reader.position for reader in self.readers.values() if reader.has_to_ack]
+            self._offered_id = max(self._offered_id, *positions)
+            if self._offered_id > self._noted_id:
+                self._keeper.changed(self._mailbox)
         self.settle()
 
     def leave(self, device: Device) -> None:
@@ -183,13 +194,14 @@ class Reading:
         :param changes: everything that was written.
         """
         self.committed_read_id = max(self.committed_read_id, changes.read_id)
+        self._noted_id = max(self._noted_id, changes.offered_id)
         last_id = changes.received[-1].last_id if changes.received else 0
         previous_id = self._committed_id
         self._committed_id = max(previous_id, last_id)
         for reader in list(self.readers.values()):
             # Who has to ack and came after that was begun gets it as a page: that it may have
             # been offered is not on the disk.
-            is_noted = changes.offered_id == last_id or not reader.has_to_ack
+            is_noted = self._noted_id >= last_id or not reader.has_to_ack
             if is_noted and not reader.is_loading and reader.position >= previous_id:
                 self._hand_committed(reader, batch)
 
