@@ -404,7 +404,9 @@ class WaitingTests(SynchronousTestCase):
         [line] = self.messages()
         self.relay.lose(ConnectionLost())
         self.conversation.detach()
-        self.assertIn('* Not answered yet; it goes again when there is: "one"', self.shown[-1])
+        self.assertIn(
+            '* Not answered yet; it goes again on the next connection: "one"', self.shown[-1]
+        )
         self.assertEqual(self.connect(), [line])
 
     def test_unanswered_under_a_free_name(self) -> None:

@@ -364,7 +364,7 @@ class Conversation:
         self._client = None
         self._target.detach()
         if self._unanswered is not None:
-            self.tell(f"Not answered yet; it goes again when there is: {self._unanswered}")
+            self.tell(f"Not answered yet; it goes again on the next connection: {self._unanswered}")
 
     def tell(self, sentence: str) -> None:
         """Show a sentence that is nobody's message."""
