@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from chatrelay import wire
 from chatrelay.claims import Decided
-from chatrelay.errors import NotAllowed, RefReused, Refusal, UnknownName, UnknownRoom
+from chatrelay.errors import NotAllowed, RefReused, Refusal, StoreFailed, UnknownName, UnknownRoom
 from chatrelay.interfaces import RunRecipient
 from chatrelay.lines import Block
 from chatrelay.mailbox.entries import texts_of
@@ -99,7 +99,8 @@ def _load_logs(
         return False
 
     def load(decided: Decided[None]) -> None:
-        mailboxes.load(unknown, decided)
+        # One that can not be read is refused by itself; the others get the message.
+        mailboxes.load(unknown, lambda _: decided(None))
 
     def loaded(_: None) -> None:
         _send_to_all(session, text, ref, targets)
@@ -224,6 +225,8 @@ def _take(
     echo: partial[None] | None,
 ) -> Pending | None:
     try:
+        if not mailbox.is_loaded:
+            raise StoreFailed(target)
         pending = mailbox.take(session, target, text, ref, stamp)
     except Refusal as refusal:
         raise _undelivered(session, target, text, refusal) from None
