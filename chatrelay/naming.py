@@ -112,10 +112,19 @@ def _give(session: Session, name: Name, ref: bytes, grant: Grant) -> None:
 
 
 def have_log(session: Session) -> None:
-    """If the name of a session is owned, write what waits in its log."""
+    """If the name of a session is owned, write what waits in its log, once that is known."""
     mailboxes, account = session.relay.mailboxes, session.grant.account
-    if mailboxes is not None and account:
-        _attach(session, mailboxes.add(account, session.name))
+    if mailboxes is None or not account:
+        return
+    mailbox = mailboxes.add(account, session.name)
+
+    def loaded(refusal: Refusal | None) -> None:
+        if refusal is not None:
+            session.close("its log can not be read", refusal)
+        elif not session.is_closed and session.grant.account == account:
+            _attach(session, mailbox)
+
+    mailboxes.load([mailbox], loaded)
 
 
 def have_new_log(session: Session) -> None:

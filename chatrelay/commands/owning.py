@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chatrelay.claims import Grant, Registration
 from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.errors import NotAllowed
-from chatrelay.naming import check_confidential, have_new_log
+from chatrelay.naming import check_confidential, have_log, have_new_log
 from chatrelay.pending import await_decision
 
 if TYPE_CHECKING:
@@ -33,20 +33,22 @@ def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[byte
     await_decision(
         session,
         partial(session.relay.claims.register, registration),
-        partial(_registered, session, ref),
+        partial(_registered, session, ref, has_account=registration.old_secret is not None),
         ref,
     )
     return ()
 
 
-def _registered(session: Session, ref: bytes, grant: Grant) -> None:
+def _registered(session: Session, ref: bytes, grant: Grant, *, has_account: bool) -> None:
     is_new = not session.grant.is_proven
     session.grant = grant
     session.answer(b"!registered " + session.name.shown, ref)
     session.relay.console.registered(session.name.shown, session.peer, is_new=is_new)
     # What others were granted the name on holds no longer.
     session.relay.revoke(session.name.key, grant.revision)
-    if is_new:
+    if has_account:
+        have_log(session)
+    else:
         have_new_log(session)
 
 
