@@ -112,6 +112,11 @@ class Case(SynchronousTestCase):
                 self.relay.say(*self.log.answer(line))
         return written
 
+    def refuse(self, answer: bytes) -> None:
+        """Answer nothing else to what was written."""
+        for line in self.relay.lines():
+            self.relay.say(line.partition(b" ")[0] + answer)
+
     def read(self) -> None:
         """Show what has come."""
         while self.client.has_unread:
@@ -276,8 +281,7 @@ class ReadingTests(Case):
             if answer is None:
                 self.clock.advance(HISTORY_TIMEOUT_S + 1)
             else:
-                for line in self.relay.lines():
-                    self.relay.say(line.partition(b" ")[0] + answer)
+                self.refuse(answer)
             self.successResultOf(catching_up)
             for _ in range(2):
                 self.arrive()
@@ -321,8 +325,7 @@ class ReadingTests(Case):
         for code, told in [("not-allowed", 0), ("unknown-command", 0), ("store-failed", 1)]:
             self.begin(self.new_directory())
             catching_up = self.connect(answer=False)
-            for line in self.relay.lines():
-                self.relay.say(line.partition(b" ")[0] + b" !error " + code.encode() + b" :No.")
+            self.refuse(b" !error " + code.encode() + b" :No.")
             self.successResultOf(catching_up)
             self.assertEqual(len(self.told), told)
             self.arrive()
@@ -367,12 +370,15 @@ class ReadingTests(Case):
         self.assertIn("can not be kept (File exists)", self.told[0])
 
 
-_STEPS = ["arrive", "read", "keep", "kill", "acked elsewhere", "lose", "come back", "quit"]
+_STEPS = ["arrive", "read", "keep", "kill", "acked elsewhere", "lose", "quit"]
+_STEPS += ["come back", "come back, no log"]
+_AWAY = ["lose", "arrive", "acked elsewhere", "come back, no log", "arrive", "read", "keep"]
 
 
 class AnyRunTests(SynchronousTestCase):
     """Whatever happens in whatever order, what came since the first start is shown once."""
 
+    @example([*_AWAY, *_AWAY])
     @example(["arrive", "read", "arrive", "lose", "come back", "keep", "lose"])
     @given(st.lists(st.sampled_from(_STEPS), max_size=30))
     def test_once(self, steps: list[str]) -> None:
@@ -381,7 +387,7 @@ class AnyRunTests(SynchronousTestCase):
             case.begin(Path(directory))
             case.connect()
             connected = True
-            for step in [*steps, "come back", "quit", "come back"]:
+            for step in [*steps, "come back", "quit", "come back", "quit", "come back"]:
                 if step == "arrive":
                     case.arrive(live=connected)
                 elif step == "acked elsewhere":
@@ -389,6 +395,11 @@ class AnyRunTests(SynchronousTestCase):
                 elif step == "come back" and not connected:
                     connected = True
                     case.connect()
+                elif step == "come back, no log" and not connected:
+                    connected = True
+                    catching_up = case.connect(answer=False)
+                    case.refuse(b" !error store-failed :No.")
+                    case.successResultOf(catching_up)
                 elif not connected:
                     continue
                 elif step == "read":
@@ -406,4 +417,6 @@ class AnyRunTests(SynchronousTestCase):
                     case.read()
                     case.settle()
                     case.start()
+        if "come back, no log" in steps:  # what was missed is shown after what came since
+            case.shown.sort(key=int)
         self.assertEqual(case.shown, [str(number) for number in range(case.count)])
