@@ -34,7 +34,7 @@ from chatrelay.client.library import (
     MAX_UNANSWERED,
     MAX_UNREAD_BYTES,
 )
-from chatrelay.client.protocol import Claim, OwnedInClear, open_connection
+from chatrelay.client.protocol import MOST_LINE_BYTES, Claim, OwnedInClear, open_connection
 from chatrelay.errors import Misuse
 from tests.client_harness import RelayEndpoint, RelayTransport
 
@@ -59,6 +59,14 @@ class ConnectTests(SynchronousTestCase):
         relay.say(b"!welcome Carol version=1 max-line=8192 :Hello.")
         self.assertEqual(self.successResultOf(connecting).name, "Carol")
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_the_welcome_says_of_lines_is_bounded(self) -> None:
+        for said, taken in [(b"4096", 4096), (b"999999999", MOST_LINE_BYTES)]:
+            connecting = self.connect()
+            relay = self.endpoint.accept()
+            relay.say(b"!caps id time", b"!welcome carol version=1 max-line=" + said + b" :Hello.")
+            client = self.successResultOf(connecting)
+            self.assertEqual(client._connection.max_line_bytes, taken)
 
     def test_without_caps(self) -> None:
         """A client that asks for no caps says only its name; one refused caps goes on."""

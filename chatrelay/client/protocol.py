@@ -49,6 +49,8 @@ from chatrelay.errors import (
 )
 
 DEFAULT_MAX_LINE_BYTES = 8192
+# A relay that says more would have as much kept of a line that does not end.
+MOST_LINE_BYTES = 1024 * 1024
 WELCOME_TIMEOUT_S = 30.0
 # The relay's own lines are this much longer than a client's.
 _EXTRA_BYTES = 1024
@@ -255,7 +257,7 @@ class ClientProtocol(LineReceiver):
         for word in reply.arguments[1:]:
             key, _, value = word.partition("=")
             if key == "max-line" and value.isascii() and value.isdigit():
-                self.max_line_bytes = int(value[:9])
+                self.max_line_bytes = min(int(value[:9]), MOST_LINE_BYTES)
         if self.welcomed is not None and self._handler is not None:
             self._last_error = None
             self.identity.granted(self.name)
