@@ -51,7 +51,7 @@ class Answers:
             # What fails in the store fails when a stored one would be answered, and is sent
             # if its recipient has come meanwhile.
             recipient = self._state.recipients.get(message.target)
-            may_fail = recipient is not None and recipient.refuses_at_times
+            may_fail = recipient is None or recipient.refuses_at_times
             if event.detail != "store-failed" and not (
                 event.answer == STORED or (event.answer == SENT and may_fail)
             ):
