@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.runner import TestLoader
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatrelay.client.options import ClientOptions
@@ -266,3 +267,24 @@ class BrokenTranscriptTests(TranscriptTests):
 
     def test_a_program_that_ends_otherwise(self) -> None:
         self._assert_fails("session", "alice $ false\nalice < [exit status 0]\n")
+
+
+class ReliabilityTests(SynchronousTestCase):
+    """docs/reliability.rst names tests, and they are there."""
+
+    def test_every_test_that_is_named(self) -> None:
+        text = (ROOT / "docs" / "reliability.rst").read_text("utf-8")
+        promises = text[text.index("The promises") : text.index("How it is tested\n===")]
+        named = re.findall(r"``(tests\.[\w.]+)``", promises)
+        self.assertGreaterEqual(len(named), 10)
+        for name in named:
+            self.assertGreater(TestLoader().loadByName(name).countTestCases(), 0, name)
+
+    def test_every_promise_says_what_it_is_not_and_which_test_holds_it(self) -> None:
+        text = (ROOT / "docs" / "reliability.rst").read_text("utf-8")
+        promises = text[text.index("The promises") : text.index("How it is tested\n===")]
+        counts = {
+            words: promises.count(words)
+            for words in ("**Promised.**", "**Not promised.**", "*Held by*")
+        }
+        self.assertEqual(set(counts.values()), {len(re.findall(r"\n---+\n", promises))}, counts)
