@@ -136,7 +136,7 @@ class Options(usage.Options):
             self["history"] = int(written)
         else:
             raise usage.UsageError(
-                f"--history {written!a}: it takes a number of days up to {_MAX_DAYS}, or none"
+                f"--history {written!a}: it takes a number of days from 1 to {_MAX_DAYS}, or none"
             )
 
     def opt_reserve(self, written: str) -> None:

@@ -98,6 +98,19 @@ class AckTests(AwayCase):
         self.assertEqual(later.lines(b"/ack %x" % other), [b"!error bad-id"])
         self.assertEqual(later.lines(b"/ack %x" % three), [b"!acked %x" % three])
 
+    def test_an_id_of_somebody_else_s_between_two_of_one_s_own(self) -> None:
+        bob = self.acking()
+        carol = self.world.owner(b"carol")
+        [one] = stored_ids(self.send(b"1"))
+        self.alice.lines(b"%carol%x")
+        others = [one + 1, one + 2]
+        [two] = stored_ids(self.send(b"2"))
+        carol.end()
+        for other in set(others) - {two}:
+            self.assertEqual(bob.lines(b"/ack %x" % other)[-1:], [b"!error bad-id"])
+        self.assertEqual(bob.lines(b"/ack %x" % two), [b"!acked %x" % two])
+        self.assertEqual(bob.lines(b"/ack %x" % one), [b"!acked %x" % one])
+
     def test_twice_and_out_of_order(self) -> None:
         one, two = stored_ids(self.send(b"1", b"2"))
         bob = self.acking()

@@ -225,11 +225,19 @@ class BlockTests(AwayCase):
 
     def test_forms(self) -> None:
         bob = self.bob()
+        self.assertEqual(bob.lines(b"/unblock"), [b"!error bad-line"])
         for verb in (b"/block", b"/unblock"):
-            self.assertEqual(bob.lines(verb), [b"!error bad-line"])
             self.assertEqual(bob.lines(verb + b" a b"), [b"!error bad-line"])
             self.assertEqual(bob.lines(verb + b" a_b%"), [b"!error bad-name"])
             self.assertEqual(self.alice.lines(verb + b" bob"), [b"!error not-allowed"])
+
+    def test_the_list(self) -> None:
+        bob = self.bob()
+        self.assertEqual(bob.lines(b"/block"), [b"!end block 0"])
+        bob.lines(b"/block Zoe", b"/block \xc3\x84nne")
+        told = [b"!blocked zoe", b"!blocked \xc3\xa4nne", b"!end block 2"]
+        self.assertEqual(bob.lines(b"/block"), told)
+        self.assertEqual(self.alice.lines(b"/block"), [b"!error not-allowed"])
 
     def test_one_that_could_not_be_kept_is_none(self) -> None:
         let_fail(self)

@@ -116,12 +116,20 @@ def _history_line(session: Session, shown: bytes, entry: Entry) -> bytes:
     return b"@%b %%%b%%%b" % (tags, entry.party, entry.text)
 
 
+def _block(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
+    if words:
+        return _set_blocked(session, words, ref, is_blocked=True)
+    _, mailbox = _owned(session)
+    blocked = sorted(mailbox.blocked)
+    return [*(b"!blocked " + key for key in blocked), b"!end block %d" % len(blocked)]
+
+
 def _set_blocked(
     session: Session, words: list[bytes], ref: bytes, *, is_blocked: bool
 ) -> Iterable[bytes]:
     verb = b"block" if is_blocked else b"unblock"
     if len(words) != 1:
-        raise wrong_form(f"/{verb.decode('ascii')} NAME")
+        raise wrong_form("/block [NAME]" if is_blocked else "/unblock NAME")
     mailboxes, mailbox = _owned(session)
     name = parse_name(words[0])
 
@@ -140,9 +148,9 @@ VERBS = (
     Verb(b"history", _HISTORY_FORM, "what was sent to you, or between you and NAME", _history),
     Verb(
         b"block",
-        "/block NAME",
-        "take nothing more from NAME",
-        partial(_set_blocked, is_blocked=True),
+        "/block [NAME]",
+        "take nothing more from NAME; alone it lists them",
+        _block,
     ),
     Verb(
         b"unblock",

@@ -90,6 +90,13 @@ class InFlight:
                 header = self._headers.pop().joined(header)
             self._headers.append(header)
 
+    def has(self, entry_id: int) -> bool:
+        """Whether an entry is among them; as much work as to take all up to it."""
+        for header in self._headers:
+            if entry_id < header.first_id + header.length:
+                return entry_id >= header.first_id
+        return False
+
     def take(self, last_id: int) -> list[Header]:
         """Everything up to an id is read; it is given back."""
         taken: list[Header] = []

@@ -25,6 +25,7 @@ from chatrelay.names import Name, parse_name
 from chatrelay.refs import AcceptedRefs, AcceptedRun
 from chatrelay.stamps import Stamp
 
+_NO_SHARE = "You have your share of this mailbox; it takes more when some of that was read."
 _NO_SPACE = "The relay keeps as much as it may for all names together."
 
 
@@ -185,7 +186,7 @@ class Mailbox:
             return None
         account = sender.account
         if not self._unread.has_room(account, 1, len(text) + len(ref) + ENTRY_BYTES):
-            raise MailboxFull(target)
+            raise MailboxFull(target, sentence=None if self._unread.is_full else _NO_SHARE)
         if self._keeper.is_full:
             raise MailboxFull(target, sentence=_NO_SPACE)
         pending = Pending(self._run(sender, text, ref, stamp))

@@ -165,7 +165,8 @@ class Reading:
         :raises BadId: it was not sent that.
         """
         reader = self.readers[device]
-        if not reader.first_id < message_id <= reader.position:
+        was_sent = message_id <= self.read_id or self._in_flight.has(message_id)
+        if not (was_sent and reader.first_id < message_id <= reader.position):
             raise BadId
         return self._read_up_to(message_id)
 

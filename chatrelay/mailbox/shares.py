@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chatrelay.limits import Limits
+from chatrelay.mailbox.entries import ENTRY_BYTES
 
 FREE = 0
 """Stands for the account of all senders whose names nobody owns: they have one share."""
@@ -36,6 +37,15 @@ class Shares:
             and self.size_bytes + size_bytes <= limits.max_mailbox_bytes
             and held_entries + entries <= limits.max_mailbox_entries * share
             and held_bytes + size_bytes <= limits.max_mailbox_bytes * share
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for anybody."""
+        limits = self._limits
+        return (
+            self.entries >= limits.max_mailbox_entries
+            or self.size_bytes + ENTRY_BYTES >= limits.max_mailbox_bytes
         )
 
     def add(self, account: int, entries: int, size_bytes: int) -> None:
