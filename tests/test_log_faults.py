@@ -510,14 +510,19 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(bob.told(), [b"@id=%x;again %%alice%%2" % two])
 
     def test_refs_live_as_long_as_they_should(self) -> None:
-        world = OwnedWorld(self)
-        world.owner(b"bob").end()
-        carol = world.owner(b"carol")
-        [first] = stored_ids(carol.lines(b"@ref=1 %bob%x"))
-        world.epoch_s -= 3600
-        world.pass_time(601)
-        # In a running relay by a clock that never jumps.
-        self.assertNotEqual(stored_ids(carol.lines(b"@ref=1 %bob%x")), [first])
+        for restarts in (False, True):
+            world = OwnedWorld(self)
+            world.owner(b"bob").end()
+            carol = world.owner(b"carol")
+            [first] = stored_ids(carol.lines(b"@ref=1 %bob%x"))
+            world = self.jump(world, restarts=restarts)
+            if restarts:
+                carol = world.owner(b"carol")
+            world.pass_time(590)
+            self.assertEqual(stored_ids(carol.lines(b"@ref=1 %bob%x")), [first])
+            # By a clock that never jumps.
+            world.pass_time(11)
+            self.assertNotEqual(stored_ids(carol.lines(b"@ref=1 %bob%x")), [first])
 
 
 class AnyFaultTests(SynchronousTestCase):

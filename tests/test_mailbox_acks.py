@@ -214,31 +214,40 @@ class MarkingTests(AwayCase):
 
     def test_a_crash_at_any_job_of_the_store(self) -> None:
         most = 0
-        for jobs in range(8):
-            world = OwnedWorld(self, storing=ManualThreadpool())
-            world.settle_all()
-            world.add(b"bob")
-            for _ in range(2):
-                world.pass_time(1)
-                world.settle_all()
-            alice = world.log_in(b"alice")
-            alice.send(b"%bob%0\n")
-            world.settle_all()
-            bob = world.connect()
-            bob.send(b"/caps ack\nbob " + SECRET + b"\n")
-            alice.send(b"%bob%1\n")
-            for _ in range(jobs):
-                if world.storing.pending:
-                    world.storing.run()
-                    world.settle()
-            offered = {line.partition(b" ")[2] for line in bob.told() if b"%alice%" in line}
-            after = world.restarted(is_killed=True, storing=ManualThreadpool())
-            after.settle_all()
-            told = after.log_in(b"bob " + SECRET, caps=b"ack").told()
-            marked = {line.partition(b" ")[2] for line in told if b";again" in line}
-            most = max(most, len(offered))
-            self.assertLessEqual(offered, marked, jobs)
+        # A message is sent so many jobs after its recipient came; before, if that is negative.
+        for sent_at in range(-1, 4):
+            for jobs in range(8):
+                offered, marked = self.crash(sent_at, jobs)
+                self.assertLessEqual(offered, marked, (sent_at, jobs))
+                most = max(most, len(offered))
         self.assertEqual(most, 2)
+
+    def crash(self, sent_at: int, jobs: int) -> tuple[set[bytes], set[bytes]]:
+        """What was delivered until the relay died, and what the next one has marked of it."""
+        world = OwnedWorld(self, storing=ManualThreadpool())
+        world.settle_all()
+        world.add(b"bob")
+        for _ in range(2):
+            world.pass_time(1)
+            world.settle_all()
+        alice = world.log_in(b"alice")
+        alice.send(b"%bob%0\n")
+        world.settle_all()
+        if sent_at < 0:
+            alice.send(b"%bob%1\n")
+        bob = world.connect()
+        bob.send(b"/caps ack\nbob " + SECRET + b"\n")
+        for job in range(jobs):
+            if job == sent_at:
+                alice.send(b"%bob%1\n")
+            if world.storing.pending:
+                world.storing.run()
+                world.settle()
+        offered = {line.partition(b" ")[2] for line in bob.told() if b"%alice%" in line}
+        after = world.restarted(is_killed=True, storing=ManualThreadpool())
+        after.settle_all()
+        told = after.log_in(b"bob " + SECRET, caps=b"ack").told()
+        return offered, {line.partition(b" ")[2] for line in told if b";again" in line}
 
 
 class ReceiptTests(AwayCase):
