@@ -89,6 +89,10 @@ class Registry:
         """Who holds the name with this key."""
         return self._holders.get(key) or self._bots.get(key)
 
+    def is_bot(self, key: bytes) -> bool:
+        """Whether the name with this key is a bot's."""
+        return key in self._bots
+
     def devices(self, key: bytes) -> list[Device]:
         """The connections that hold the name with this key."""
         holder = self._holders.get(key)

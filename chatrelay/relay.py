@@ -88,8 +88,10 @@ class Relay:
 
     def find(self, key: bytes) -> Recipient | None:
         """Who takes what is sent to the name with this key."""
-        mailbox = self.mailboxes.find(key) if self.mailboxes is not None else None
-        return mailbox or self.registry.find(key)
+        if self.mailboxes is None or self.registry.is_bot(key):
+            # A bot's name may have an account from before there was the bot.
+            return self.registry.find(key)
+        return self.mailboxes.find(key) or self.registry.find(key)
 
     def renew_route(self, key: bytes, log: tuple[bytes, Mailbox | None]) -> None:
         """

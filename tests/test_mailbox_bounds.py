@@ -437,6 +437,13 @@ class BotTests(AwayCase):
         self.assertEqual(carol.told(), [b"%reverse%1", b"%reverse%2", b"%reverse%3"])
         self.assertEqual(mailbox._unread.entries, 0)
 
+    def test_a_name_that_was_somebody_s_before_it_was_a_bot_s(self) -> None:
+        self.world.add(b"reverse")
+        self.world.pass_time(2)
+        self.assertEqual(
+            self.alice.lines(b"@ref=1 %reverse%abc"), [b"%reverse%cba", b"@ref=1 !sent reverse"]
+        )
+
     def test_one_that_is_blocked(self) -> None:
         self.carol.lines(b"/block reverse")
         self.assertRaises(Blocked, self.bot.send, "carol", "x")
