@@ -16,6 +16,8 @@ from tests.simulated_journal import Journal
 from tests.simulated_store import Disk, SimulatedStore, SimulatedThread
 from tests.store_harness import ImmediateThreadpool, ThreadlessReactor
 
+_MOST_BATCHES = 1000
+
 
 class SimulatedWorld(World):
     """
@@ -82,8 +84,11 @@ class SimulatedWorld(World):
         :raises PowerLossError: the disk says so.
         """
         self.settle()
-        while not self.thread.is_idle:
+        for _ in range(_MOST_BATCHES):
+            if self.thread.is_idle:
+                return
             self.step_store()
+        self.journal.failed("the store is never idle")
 
     def step_store(self) -> None:
         """
