@@ -104,7 +104,7 @@ def play(pieces: list[bytes], *, is_owned: bool, line_by_line: bool) -> Outcome:
             [without_sentence(line) for line in world.owner(b"carol").told()],
             {
                 name: (
-                    mailbox._kept_entries,
+                    mailbox._kept.entries,
                     {who: n for who, (n, _) in mailbox._unread._of.items()},
                 )
                 for name in (b"bob", b"dave", b"frank", b"grace")
