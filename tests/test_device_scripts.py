@@ -53,6 +53,30 @@ class ShellTests(SynchronousTestCase):
         _, printed = self.run_script("inbox.sh", "lamp", said=f"{page}@ref=h !end history 200")
         self.assertEqual(printed, "alice: hi\n")
 
+    def test_register_keeps_a_secret_that_is_there(self) -> None:
+        status, _ = self.run_script("register.sh", "lamp", said="!registered lamp")
+        self.assertEqual(status, 1)
+        self.assertEqual(self.secret_of("lamp"), "correct-horse\n")
+
+    def test_register_keeps_the_secret_if_it_is_registered(self) -> None:
+        """Refused or unanswered it does not, and takes the same secret the next time."""
+        offered = set()
+        for said, status in [
+            ("", 1),
+            ("!error name-owned bob :No.", 1),
+            ("!welcome bob :Hello.\\n!registered bob", 0),
+        ]:
+            self.assertFalse((self.directory / "bob.secret").exists())
+            self.assertEqual(self.run_script("register.sh", "bob", said=said)[0], status, said)
+            new = self.directory / "bob.secret.new"
+            offered.add(new.read_text("ascii") if status else self.secret_of("bob"))
+        [secret] = offered
+        self.assertGreater(len(secret), 30)
+        self.assertEqual((self.directory / "bob.secret").stat().st_mode & 0o077, 0)
+
+    def secret_of(self, name: str) -> str:
+        return (self.directory / f"{name}.secret").read_text("ascii")
+
     def test_deliver(self) -> None:
         """The status for what may be answered; what passes is asked again."""
         for said, status in [

@@ -66,6 +66,19 @@ def _is_transcript(block: Block) -> bool:
     return block.language == "console" or bool(block.classes & {"session", "exchange"})
 
 
+def _with_what_it_continues(document: Document) -> list[Block]:
+    """The blocks, a continued one with the commands of those before it."""
+    blocks: list[Block] = []
+    before = ""
+    for block in document.blocks:
+        if block.language == "console" and _is_transcript(block) and "session" not in block.classes:
+            text = before + block.text if "continued" in block.classes else block.text
+            block = block._replace(text=text)  # noqa: PLW2901
+            before = text
+        blocks.append(block)
+    return blocks
+
+
 def _transcript_test(block: Block) -> Callable[[TranscriptTests], None]:
     def test(self: TranscriptTests) -> None:
         self.play(block)
@@ -75,9 +88,10 @@ def _transcript_test(block: Block) -> Callable[[TranscriptTests], None]:
 
 
 for _name, _document in DOCUMENTS.items():
+    _transcripts = filter(_is_transcript, _with_what_it_continues(_document))
     _tests: dict[str, Any] = {
         f"test_{_index:02}": _transcript_test(_block)
-        for _index, _block in enumerate(filter(_is_transcript, _document.blocks), 1)
+        for _index, _block in enumerate(_transcripts, 1)
     }
     if _tests:
         _class = re.sub(r"\W", "", Path(_name).stem.title()) + "TranscriptTests"

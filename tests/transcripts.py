@@ -7,6 +7,9 @@ What a document may hold, in ``.. code-block::`` directives:
     Lines that begin with ``$`` and a space are typed into a shell (``>`` and a space
     continues one), the lines after them are what it prints.  The shell of a block runs
     in an empty directory that holds the document's named files.
+``console`` with ``:class: continued``
+    The same, in the directory and with the relay in which the ``console`` block before it has just
+    been typed, with what that continues.
 ``console`` or ``text`` with ``:class: session``
     Several people, in the order in which things happen::
 
