@@ -44,14 +44,32 @@ class ShellTests(SynchronousTestCase):
             timeout=DEADLINE_S,
             check=False,
         )
+        self.complaint = ran.stderr
         return ran.returncode, ran.stdout
 
     def test_cursor_can_not_be_written(self) -> None:
         """The inbox ends, and does not print one full page for ever."""
         (self.directory / "lamp.new").mkdir()
         page = "".join(f"@ref=h;id={number} %%alice%%hi\\n" for number in range(200))
-        _, printed = self.run_script("inbox.sh", "lamp", said=f"{page}@ref=h !end history 200")
-        self.assertEqual(printed, "alice: hi\n")
+        status, printed = self.run_script("inbox.sh", "lamp", said=f"{page}@ref=h !end history 200")
+        self.assertEqual((status, printed), (1, "alice: hi\n"))
+
+    def test_inbox(self) -> None:
+        """Its status tells whether all came; what the relay refuses is shown."""
+        one = "!welcome lamp\\n@ref=h;id=1 %%alice%%hi"
+        for said, status, shown in [
+            ("", 1, ""),
+            ("!error bad-secret lamp :No.", 1, "!error bad-secret lamp :No."),
+            ("!welcome lamp\\n@ref=h !error not-allowed :No.", 1, "@ref=h !error not-allowed"),
+            (one, 1, ""),
+            (f"{one}\\n%%bob%%what !error is\\n@ref=h !end history 1", 0, None),
+        ]:
+            self.assertEqual(self.run_script("inbox.sh", "lamp", said=said)[0], status, said)
+            if shown is None:
+                self.assertEqual(self.complaint, "")
+            else:
+                self.assertIn(shown, self.complaint)
+                self.assertIn("lamp: this is not all", self.complaint)
 
     def test_register_keeps_a_secret_that_is_there(self) -> None:
         status, _ = self.run_script("register.sh", "lamp", said="!registered lamp")
