@@ -14,6 +14,15 @@ from tests.transcripts import ROOT, read_document
 
 FILES = read_document(ROOT / "docs" / "devices.rst").files
 DEADLINE_S = 10
+# What is tried again later, by each script.
+PASSING = (
+    b"busy",
+    b"mailbox-full",
+    b"rate-limited",
+    b"shutting-down",
+    b"store-failed",
+    b"too-many-clients",
+)
 # In place of netcat: says what the file OUTPUT holds, whatever it is asked.
 _NETCAT = '#!/bin/sh\ncat >/dev/null\nprintf "$(cat "$OUTPUT")\\n"\n'
 
@@ -97,36 +106,64 @@ class ShellTests(SynchronousTestCase):
 
     def test_deliver(self) -> None:
         """The status for what may be answered; what passes is asked again."""
-        for said, status in [
-            ("!error rate-limited :Later.", 3),
-            ("!error too-many-clients :Later.", 3),
-            ("!error bad-secret lamp :No.", 1),
-            ("", 3),
-        ]:
-            self.assertEqual(
-                self.run_script("deliver.sh", "lamp", "bob", "hi", said=said)[0], status, said
-            )
+        for code in PASSING:
+            said = f"!error {code.decode()} :Later."
+            self.assertEqual(self.deliver(said), 3, said)
+            self.assertIn(said, self.complaint)
+        self.assertEqual(self.deliver("!error bad-secret lamp :No."), 1)
+        self.assertEqual(self.deliver(""), 3)
+
+    def deliver(self, said: str) -> int:
+        return self.run_script("deliver.sh", "lamp", "bob", "hi", said=said)[0]
 
 
 class PostTests(SynchronousTestCase):
     """``post.py``."""
 
-    def test_refused_for_now(self) -> None:
-        """It is an OSError, after which a device waits; what was sent is kept."""
-        post: dict = {"__name__": "post"}
+    def visit(self, refusals: dict[bytes, bytes]) -> tuple[list[bytes], list[bytes]]:
+        """
+        Send two messages to lamp and one to bob.
+
+        :param refusals: the code with which what is sent to a target is refused.
+        :returns: the lines that were sent, and those that wait for the next visit.
+        """
+        post: dict = {"__name__": "post", "print": lambda *_: None}
         exec(FILES["post.py"], post)
+        self.assertEqual(set(post["TRY_LATER"]), set(PASSING))
         sent: list[bytes] = []
 
         def answer(_max_bytes: int) -> bytes:
-            ref = sent[-1].partition(b" ")[0]
+            ref, _, line = sent[-1].partition(b" ")
             if ref == b"@ref=h":
                 return ref + b" !end history 0\n"
-            return ref + b" !error store-failed lamp :No.\n"
+            target = line.split(b"%")[1]
+            if target in refusals:
+                return ref + b" !error " + refusals[target] + b" lamp :No.\n"
+            return ref + b" !stored " + target + b" id=1\n"
 
         connection = mock.MagicMock(sendall=sent.append)
         connection.makefile.return_value.readline = answer
         mail = post["Post"]("127.0.0.1", 1, b"no-such-name", b"secret", None)
-        mail.send(b"lamp", b"hi")
+        for target, text in [(b"lamp", b"one"), (b"lamp", b"two"), (b"bob", b"three")]:
+            mail.send(target, text)
         post["socket"] = mock.MagicMock(socket=lambda: connection)
-        self.assertRaises(OSError, mail.visit)
-        self.assertEqual(len(mail.waiting), 1)
+        if set(refusals.values()) & set(PASSING):
+            self.assertRaises(OSError, mail.visit)
+        else:
+            mail.visit()
+        self.assertIn(b"/history", sent[-1])
+        lines = [line.partition(b" ")[2].strip() for line in sent[1:-1]]
+        return lines, [line for _, line in mail.waiting]
+
+    def test_refused_for_now(self) -> None:
+        """An OSError, and it is kept, with what follows to the same name; others are served."""
+        for code in PASSING:
+            sent, waiting = self.visit({b"lamp": code})
+            self.assertEqual(sent, [b"%lamp%one", b"%bob%three"])
+            self.assertEqual(waiting, [b"%lamp%one", b"%lamp%two"])
+
+    def test_refused_for_good(self) -> None:
+        """It is dropped, and all else is sent."""
+        sent, waiting = self.visit({b"lamp": b"blocked"})
+        self.assertEqual(sent, [b"%lamp%one", b"%lamp%two", b"%bob%three"])
+        self.assertEqual(waiting, [])
