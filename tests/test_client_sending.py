@@ -1,5 +1,6 @@
 """``--send``: what is said, and the exit status, for all that can become of a message."""
 
+from OpenSSL import SSL
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.task import Clock
@@ -107,17 +108,51 @@ class SendTests(Case):
             self.assert_status(status, *said)
 
     def test_not_connected(self) -> None:
-        """No relay, no name: as the other programs."""
-        self.start()
-        self.endpoint.refuse(ConnectError())
-        self.assert_status(EXIT_UNREACHABLE, "No relay")
+        """No name, or another server: at once, as the other programs."""
         self.start(secret=None)
         self.endpoint.accept().say(b"!error name-owned carol :Owned.")
         self.assert_status(EXIT_REFUSED, "--secret-file")
+        self.start()
+        self.endpoint.accept().say(b"220 mail.example ESMTP")
+        self.assert_status(EXIT_UNREACHABLE, "not a chatrelay")
+        self.start()
+        self.endpoint.accept().lose(SSL.Error([("", "", "certificate verify failed")]))
+        self.assert_status(EXIT_UNREACHABLE, "certificate verify failed")
         self.start(timeout_s=5)
         self.endpoint.accept()
         self.clock.advance(6)
-        self.assert_status(EXIT_TIMED_OUT, "No relay answered within 5 s")
+        self.assert_status(EXIT_UNREACHABLE, "No relay answered within 5 s")
+
+    def test_connected_later(self) -> None:
+        """A relay that is not there yet, or refuses for now, is asked until it is there."""
+        self.start(timeout_s=1000)
+        for code in ("busy", "rate-limited", "shutting-down", "store-failed", "too-many-clients"):
+            self.endpoint.accept().say(f"!error {code} :Later.".encode())
+            self.wait_for_attempt()
+            self.endpoint.refuse(ConnectError())
+            self.wait_for_attempt()
+        [line] = self.connect()
+        [waiting] = self.said
+        self.assertIn("(busy). Trying again, for 1000 s in all.", waiting)
+        self.said.clear()
+        self.say(line, b"!sent bob")
+        self.assert_status(EXIT_OK)
+
+    def test_never_connected(self) -> None:
+        """The status tells that nothing was sent; the sentence why."""
+        self.start(timeout_s=5)
+        while not self.ending.called:
+            while self.endpoint.attempts:
+                self.endpoint.refuse(ConnectError())
+            self.clock.advance(0.1)
+        self.assertGreaterEqual(self.clock.seconds(), 5)
+        self.assertIn("No relay", self.said[0])
+        self.assertIn("Trying again", self.said.pop(0))
+        self.assert_status(EXIT_UNREACHABLE, "Not connected within 5 s: No relay")
+
+    def wait_for_attempt(self) -> None:
+        self.clock.pump([0.1] * 400)  # the longest delay is 30 s
+        self.assertTrue(self.endpoint.attempts)
 
     def test_timed_out(self) -> None:
         """The status is another one than that of a refusal; what is known is said."""

@@ -41,6 +41,10 @@ class Unreachable(ChatrelayError):  # noqa: N818 - named as the refusals are
     """No connection could be made, or what answers is not a relay."""
 
 
+class WrongServer(Unreachable):
+    """What answers is not the relay: trying again does not help."""
+
+
 class OnlySent(ChatrelayError):  # noqa: N818 - named as the refusals are
     """
     More was asked than that the message was sent, and it was sent.

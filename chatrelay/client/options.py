@@ -28,6 +28,7 @@ EXIT_LOST = 1
 """The connection was lost for good after it had been made, or nobody reads the output."""
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+"""No connection could be made; with ``--send``: within ``--timeout``, and nothing was sent."""
 EXIT_REFUSED = 4
 EXIT_NOT_DELIVERED = 5
 """With ``--send``: a message was refused, or can not be sent."""

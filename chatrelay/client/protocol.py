@@ -28,6 +28,7 @@ from chatrelay.client.core import (
     Disconnected,
     Reply,
     Unreachable,
+    WrongServer,
     name_key,
     parse_line,
     refusal_from,
@@ -35,7 +36,7 @@ from chatrelay.client.core import (
 )
 from chatrelay.client.failures import describe, describe_unreachable
 from chatrelay.client.identity import Identity, Secret
-from chatrelay.client.trust import why_tls_failed
+from chatrelay.client.trust import is_tls_refusal, why_tls_failed
 from chatrelay.errors import (
     BadSecret,
     ChatrelayError,
@@ -226,7 +227,7 @@ class ClientProtocol(LineReceiver):
             self._last_error = None  # the relay goes on: it was about something else
         if not isinstance(event, Reply):
             if self.welcomed is not None:
-                self._fail(Unreachable("What answers there is not a chatrelay."))
+                self._fail(WrongServer("What answers there is not a chatrelay."))
         elif self.identity.take_token(event):
             return True
         elif event.word == "welcome" and event.arguments:
@@ -307,7 +308,7 @@ class ClientProtocol(LineReceiver):
             welcomed, self.welcomed = self.welcomed, None
             if not self._has_received and not ISSLTransport.providedBy(self.transport):
                 why += _SAID_NOTHING
-            welcomed.errback(Unreachable(why))
+            welcomed.errback(WrongServer(why) if is_tls_refusal(error) else Unreachable(why))
         elif handler is not None:
             clean = reason.check(ConnectionDone) is not None and self._last_error is None
             handler.connection_lost(Disconnected(why), clean=clean)

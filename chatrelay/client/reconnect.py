@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from chatrelay import errors
 from chatrelay.client.connecting import DEFAULT_CAPS, claim_of, endpoint_for
-from chatrelay.client.core import Disconnected
+from chatrelay.client.core import Disconnected, Unreachable, WrongServer
 from chatrelay.client.identity import Identity
 from chatrelay.client.library import Client
 from chatrelay.client.outgoing import Outgoing
@@ -45,17 +45,16 @@ NAME_PATIENCE_S = 90.0
 
 # Less is left of the time by rounding only.
 _NO_TIME_S = 0.001
-# Everything else that the relay refuses, it will refuse again.
-_WORTH_RETRYING = (
+# What passes, whoever asks.
+_PASSING = (
     errors.Busy,
-    errors.NameInUse,
     errors.RateLimited,
     errors.ShuttingDown,
-    errors.SlowConsumer,
     errors.StoreFailed,
-    errors.TimedOut,
     errors.TooManyClients,
 )
+# Everything else that the relay refuses, it will refuse again.
+_WORTH_RETRYING = (*_PASSING, errors.NameInUse, errors.SlowConsumer, errors.TimedOut)
 
 H = TypeVar("H", bound=LineHandler)
 
@@ -92,7 +91,8 @@ class Reconnector(Generic[H]):
 
     Each is given once its name is granted.  The body of the loop runs until it has
     ended, and the next turn of the loop waits for the following one.  Before the first
-    welcome nothing is tried again: the iteration raises `Unreachable` or the `Refusal`.
+    welcome nothing is tried again, unless `insists`: the iteration raises `Unreachable` or
+    the `Refusal`.
     After it, it raises when `patience_s` have passed without a connection, the name is
     held by somebody for 90 s, or the relay refuses what it would refuse again.  After
     an end that was asked for (`Client.close`, ``/quit``) it stops.
@@ -115,6 +115,7 @@ class Reconnector(Generic[H]):
         make_handler: Callable[[], H],
         *,
         patience_s: float | None = None,
+        insists: bool = False,
         on_trouble: Callable[[Trouble], None] | None = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
@@ -124,6 +125,8 @@ class Reconnector(Generic[H]):
         :param make_handler: makes what handles the lines of each connection.
         :param patience_s: seconds without a connection after which it gives up;
             ``None``: never.
+        :param insists: try again before the first welcome, too: a relay that can not be
+            reached, or refuses for now.
         :param on_trouble: called at each loss and each failed attempt.
         :param on_end: called once when there will be no other connection, with the reason.
         """
@@ -134,6 +137,7 @@ class Reconnector(Generic[H]):
         self.identity = Identity(claim.name, claim.secret)
         self._make_handler = make_handler
         self._patience_s = patience_s
+        self._insists = insists
         self._on_trouble = on_trouble or (lambda _: None)
         self._on_end = on_end or (lambda _: None)
         self._jitter = random.random
@@ -255,7 +259,7 @@ class Reconnector(Generic[H]):
     def _left_s(self) -> float:
         """The seconds in which there may be another attempt."""
         error, now_s = self._last_error, self.clock.seconds()
-        if not self._welcomed_before:
+        if not self._welcomed_before and not (self._insists and _may_pass(error)):
             return 0.0
         left_s = math.inf
         if isinstance(error, errors.NameInUse):
@@ -289,6 +293,11 @@ class Reconnector(Generic[H]):
             waiting, self._waiting = self._waiting, None
             waiting.errback(self._final)
         self._tell_end()
+
+
+def _may_pass(error: ChatrelayError) -> bool:
+    is_unreachable = isinstance(error, Unreachable) and not isinstance(error, WrongServer)
+    return is_unreachable or isinstance(error, _PASSING)
 
 
 def stay_connected(

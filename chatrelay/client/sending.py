@@ -75,6 +75,7 @@ class SendProgram(Protocol):
             endpoint,
             claim._replace(caps=_CAPS),
             self._make_client,
+            insists=True,
             on_trouble=self._on_trouble,
             on_end=self._outgoing.end,
         )
@@ -100,8 +101,8 @@ class SendProgram(Protocol):
         try:
             client = await connecting
         except TimedOut:
-            self._say(f"No relay answered within {self._task.timeout_s:g} s.")
-            return EXIT_TIMED_OUT
+            self._say(self._why_no_relay())
+            return EXIT_UNREACHABLE
         except Refusal as refusal:
             self._say(self._why_refused(refusal, was_connected=False))
             return EXIT_REFUSED
@@ -144,7 +145,21 @@ class SendProgram(Protocol):
         name = self._reconnector.identity.name
         return why_refused(refusal, name, proof, was_connected=was_connected)
 
+    def _why_no_relay(self) -> str:
+        within = f"within {self._task.timeout_s:g} s"
+        if self._trouble is None:
+            return f"No relay answered {within}. Nothing was sent."
+        return f"Not connected {within}: {self._sentence(self._trouble)} Nothing was sent."
+
+    def _sentence(self, error: ChatrelayError) -> str:
+        if isinstance(error, Refusal):
+            return f"{self._why_refused(error, was_connected=False)}."
+        return str(error)
+
     def _on_trouble(self, trouble: Trouble) -> None:
+        if self._client is None and self._trouble is None:
+            limit = f"{self._task.timeout_s:g} s"
+            self._say(f"{self._sentence(trouble.error)} Trying again, for {limit} in all.")
         self._trouble = trouble.error
 
     # -- messages

@@ -227,6 +227,11 @@ def why_tls_failed(transport: object, error: BaseException) -> str | None:
     return None if reason is None else f"TLS with the server failed: {reason}."
 
 
+def is_tls_refusal(error: BaseException) -> bool:
+    """Whether a connection ended because the two sides of TLS do not agree, as on a certificate."""
+    return isinstance(error, SSL.Error | VerificationError)
+
+
 def _why_handshake_failed(
     connection: SSL.Connection, trust: ServerTrust, error: BaseException
 ) -> str | None:

@@ -252,8 +252,10 @@ class SendTests(ProgramCase):
             self.assertEqual((ended, printed), (status, b""), said)
             self.assertEqual(said.count("\n"), 1 if words else 0, said)
             self.assertIn(words, said)
-        ended, _, said = self.run_to_end(("localhost", free_port()), b"", "a", "--send", "b", "c")
-        self.assertEqual((ended, said.count("\n")), (EXIT_UNREACHABLE, 1))
+        nowhere = ("localhost", free_port())
+        task = ("a", "--send", "b", "c", "--timeout", "0.5")
+        ended, _, said = self.run_to_end(nowhere, b"", *task)
+        self.assertEqual((ended, said.count("\n")), (EXIT_UNREACHABLE, 2), said)
 
     def test_lines(self) -> None:
         """Each line of the input is a message, whatever the input is."""
