@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
 from chatrelay.client.identity import holds_secret
 from chatrelay.client.typed import (
+    NEEDED_CAPS,
     Choose,
     Explain,
     Leave,
@@ -88,6 +89,22 @@ class TypedTests(SynchronousTestCase):
         """What can not be meant is explained, and nothing is sent."""
         for line in ("%dave", "%%hi", "%", "%*%", "%a,b%"):
             self.assertIsInstance(read_typed(line, "bob"), Explain, line)
+
+    def test_caps(self) -> None:
+        """What the program needs is kept, whatever is asked for; to ask which there are is left."""
+        for line, asked in [
+            ("/caps none", ""),
+            ("/caps id", "id "),
+            ("/CAPS  id receipts ", "id receipts "),
+            ("/caps ack", "ack "),
+        ]:
+            typed = read_typed(line, None)
+            self.assertTrue(typed.line.startswith(f"/caps {asked}"), typed)
+            self.assertEqual(set(typed.line.split()[1:]), {*asked.split(), *NEEDED_CAPS})
+            self.assertTrue(typed.note)
+        self.assertEqual(read_typed("/caps", None), RunCommand("caps", "/caps"))
+        all_of_them = "/caps " + " ".join(NEEDED_CAPS)
+        self.assertEqual(read_typed(all_of_them, None), RunCommand("caps", all_of_them))
 
     def test_nobody(self) -> None:
         """A plain line without a target goes nowhere."""

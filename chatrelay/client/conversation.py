@@ -234,6 +234,8 @@ class Conversation:
             self.tell("There is no connection now.")
             return
         words = typed.line.split()[1:]
+        if typed.note:
+            self.tell(typed.note)
         events = await self._client.command(typed.line)
         for event in events:
             self._tell_event(event)

@@ -38,10 +38,9 @@ from chatrelay.client.protocol import Claim, OwnedInClear
 from chatrelay.client.reading import Reading
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.refused import Proof, what_the_relay_says, why_refused
-from chatrelay.client.typed import completions
+from chatrelay.client.typed import NEEDED_CAPS, completions
 from chatrelay.errors import BadSecret, ChatrelayError, Misuse, NameOwned, Refusal
 
-CAPS = ("time", "ping", "echo", "ack")
 MAX_SECRET_TRIES = 3
 # A flood is shown at the pace at which a terminal takes it; what waits is bounded by
 # the client, which then stops reading.
@@ -78,7 +77,7 @@ class TerminalProgram:
         """
         self._reactor = reactor
         self._endpoint = endpoint
-        self._claim = claim._replace(caps=CAPS)
+        self._claim = claim._replace(caps=NEEDED_CAPS)
         self._proof = Proof.NONE if claim.secret is None else Proof.GIVEN
         self._to = to
         self._complain = complain

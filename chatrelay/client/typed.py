@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NEEDED_CAPS = ("time", "ping", "echo", "ack")
+"""Without them messages would have no time, or be shown twice, or not at all."""
 CLIENT_HELP = (
     "%bob%hi sends hi to bob, and plain lines go to bob from then on",
     "%bob% only makes bob the one plain lines go to; %bob,dave%hi sends to both, once",
@@ -38,10 +40,11 @@ class Choose:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """A command of the relay."""
+    """A command of the relay; `note` says what was changed in it, if that was needed."""
 
     verb: str
     line: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,16 @@ def _read_command(line: str) -> Typed:
         return Leave()
     if verb == "register" and len(line.split()) == 1:
         return Register()
+    if verb == "caps" and len(line.split()) > 1:
+        return _with_needed_caps(line.split()[1:])
     return RunCommand(verb, line.rstrip())
+
+
+def _with_needed_caps(asked: list[str]) -> RunCommand:
+    words = [word for word in asked if word != "none"]
+    missing = [cap for cap in NEEDED_CAPS if cap not in words]
+    note = f"This program can not do without {', '.join(NEEDED_CAPS)}: they stay."
+    return RunCommand("caps", " ".join(["/caps", *words, *missing]), note if missing else "")
 
 
 def _read_message(line: str) -> Typed:
