@@ -7,16 +7,19 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client.core import (
+    KNOWN_CAPS,
     Message,
     Reply,
     UnknownRefusal,
     Unreadable,
+    check_caps,
     command_line,
     message_line,
     parse_line,
     refusal_from,
     same_name,
 )
+from chatrelay.commands.connection import CAPS as RELAY_CAPS
 from chatrelay.errors import REFUSALS, Misuse
 
 
@@ -133,9 +136,21 @@ class WritingTests(SynchronousTestCase):
             ([""], "hi"),
             (["#ops", "bob"], "hi"),
             ([f"n{number}" for number in range(33)], "hi"),
+            (["bob"], b"hi"),
+            ([b"bob"], "hi"),
+            ("bob", "hi"),
+            (["bob"], None),
         ]:
             with self.assertRaises(Misuse, msg=repr((targets, text))):
                 message_line(targets, text, 8192)
+
+    def test_caps(self) -> None:
+        """Those that the relay has are known; what it would pass over is refused."""
+        self.assertEqual(set(KNOWN_CAPS), {cap.decode() for cap in RELAY_CAPS})
+        self.assertEqual(check_caps(list(KNOWN_CAPS)), KNOWN_CAPS)
+        for caps in (["id", "acks"], [""], "id", [b"id"], ["ID"]):
+            with self.assertRaises(Misuse, msg=repr(caps)):
+                check_caps(caps)
 
     def test_length(self) -> None:
         """The bound is the relay's, less what the ref takes."""

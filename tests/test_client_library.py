@@ -23,7 +23,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from chatrelay import errors
-from chatrelay.client import Answer, Client, Disconnected, Message, Reply, Unreachable, connect
+from chatrelay.client import (
+    Answer,
+    Client,
+    Disconnected,
+    Message,
+    Reply,
+    Unreachable,
+    connect,
+    stay_connected,
+)
 from chatrelay.client.connecting import claim_of, endpoint_for
 from chatrelay.client.failures import describe_unreachable
 from chatrelay.client.identity import Secret
@@ -483,6 +492,13 @@ class CommandTests(ClientCase):
             lambda: client.ack(Message("bob", "no id")),
             lambda: client.history(before="a1", after="a2"),
             lambda: client.history("bob dave"),
+            lambda: client.history(after=0),
+            lambda: client.ack(None),
+            lambda: client.send("bob", b"hi"),
+            lambda: client.set_caps("acks"),
+            lambda: connect(self.clock, "tcp:localhost:1", "bob", caps=("acks",)),
+            lambda: connect(self.clock, "tcp:localhost:1", "b", caps="id", receiving=False),
+            lambda: stay_connected(self.clock, "tcp:localhost:1", "bob", caps=("acks",)),
         ):
             self.assertRaises(Misuse, misuse)
         self.assertEqual(self.relay.lines(), [])

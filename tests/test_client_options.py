@@ -126,6 +126,13 @@ class SendTests(SynchronousTestCase):
             with self.assertRaises(UsageError, msg=repr(arguments)) as raised:
                 self.parse(*arguments)
             self.assertEqual(str(raised.exception).count("\n"), 0)
+        for arguments, said in [
+            (("bob", ""), "--send: TEXT is empty."),
+            (("bob,dave", "hi"), "--send takes one name only."),
+        ]:
+            with self.assertRaises(UsageError) as raised:
+                self.parse("carol", "--send", *arguments)
+            self.assertEqual(str(raised.exception), said)
 
 
 class SecretTests(SynchronousTestCase):

@@ -159,7 +159,13 @@ class Commands(ABC):
         return self._one_line("unblock", name)
 
     def set_caps(self, *caps: str) -> Deferred[list[str]]:
-        """Ask the relay to add exactly these to its lines; fires with those it has."""
+        """
+        Ask the relay to add exactly these to its lines.
+
+        :returns: fires with those it has.
+        :raises Misuse: at once: one of them is no cap.
+        """
+        core.check_caps(caps)
         return self._command("caps", *(caps or ("none",))).addCallback(
             lambda events: [
                 word
@@ -188,6 +194,8 @@ def _without_ref(message: Message) -> Message:
 
 
 def _id_of(message: Message | str) -> str:
+    if not isinstance(message, Message | str):  # a program need not be type-checked
+        raise Misuse(f"A message, or its id as text, is asked for; this is {message!r}.")
     identity = message if isinstance(message, str) else message.id
     if not identity:
         raise Misuse("This message has no id: connect with the cap 'id' or 'ack'.")

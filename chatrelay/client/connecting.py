@@ -48,10 +48,10 @@ def connect(
         `Refusal` of the name, as `NameInUse`, `NameOwned` or `BadSecret`; with
         `Insecure` for a secret that others could read and that is not sent.  Cancelling
         drops the connection.
-    :raises Misuse: at once: not a name, not a secret, or not an endpoint.
+    :raises Misuse: at once: not a name, not a secret, not an endpoint, or a cap that there is not.
     """
     if not receiving and secret is not None and "ack" not in caps:
-        caps = (*caps, "ack")
+        caps = (*core.check_caps(caps), "ack")
     claim = claim_of(name, caps, secret, secret_in_clear=secret_in_clear)
     endpoint = endpoint_for(reactor, server)
     client = Client(reactor, receiving=receiving)
@@ -100,10 +100,10 @@ def claim_of(name: str, caps: Sequence[str], secret: str | None, *, secret_in_cl
     """
     Read what a connection is to begin with.
 
-    :raises Misuse: not a name, or not a secret.
+    :raises Misuse: not a name, not a secret, or a cap that there is not.
     """
     proof = None if secret is None else check_secret(secret)
-    return Claim(core.check_name(name).shown, tuple(caps), proof, secret_in_clear)
+    return Claim(core.check_name(name).shown, core.check_caps(caps), proof, secret_in_clear)
 
 
 def endpoint_for(reactor: object, server: str | IStreamClientEndpoint) -> IStreamClientEndpoint:

@@ -17,6 +17,8 @@ from chatrelay.names import Name, parse_name
 from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags
 
 MAX_TARGETS = 32
+KNOWN_CAPS = ("id", "time", "echo", "ping", "ack", "receipts")
+"""What a relay of this version can add to its lines; it passes over the others silently."""
 Level = Literal["sent", "stored", "acked"]
 """What can become of a message; each is more than the one before."""
 LEVELS: tuple[Level, ...] = ("sent", "stored", "acked")
@@ -265,8 +267,14 @@ def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tupl
     :raises Misuse: it can not be sent: no such target, no text, a control character
         or an end of line in it, or longer than a line may be.
     """
+    if isinstance(targets, str):
+        raise Misuse("Names are a list of them, not one text.")
+    for target in targets:
+        _encoded(target)
     if any("," in target or "%" in target for target in targets):
         raise Misuse("A name holds no ',' and no '%'.")
+    if not text:
+        raise Misuse("There is no text.")
     line = b"%" + _encoded(",".join(targets)) + b"%" + _encoded(text)
     _check_line(line, max_line_bytes)
     try:
@@ -303,7 +311,23 @@ def command_line(line: str, max_line_bytes: int) -> bytes:
     return written
 
 
+def check_caps(caps: Sequence[str]) -> tuple[str, ...]:
+    """
+    Read the caps that a program wants a connection to have.
+
+    :raises Misuse: one of them is none that this version knows.
+    """
+    if isinstance(caps, str):
+        raise Misuse(f"Caps are a list of them, not one text, as {caps!r} is.")
+    for cap in caps:
+        if cap not in KNOWN_CAPS:
+            raise Misuse(f"There is no cap {cap!r}; there are {', '.join(KNOWN_CAPS)}.")
+    return tuple(caps)
+
+
 def _encoded(text: str) -> bytes:
+    if not isinstance(text, str):  # a program need not be type-checked
+        raise Misuse(f"Names, messages and commands are str, not {type(text).__name__}.")
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:

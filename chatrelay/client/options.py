@@ -185,6 +185,8 @@ class ClientOptions(usage.Options):
             timeout_s = 0.0
         if not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise usage.UsageError("--timeout is a number of seconds, more than 0.")
+        if not self._text:
+            raise usage.UsageError("--send: TEXT is empty.")
         if self._text == STANDARD_INPUT:
             return Task(self["send"], None, wait, timeout_s)
         try:
@@ -233,6 +235,8 @@ class ClientOptions(usage.Options):
         is_target = option in ("to", "send")
         if is_target and (self[option] == "*" or self[option].startswith("#")):
             return
+        if is_target and "," in self[option]:
+            raise usage.UsageError(f"--{option} takes one name only.")
         try:
             core.check_name(self[option])
         except Misuse as misuse:

@@ -323,7 +323,7 @@ def stay_connected(
     :param secret: the secret of the name, or a token for it, if somebody owns it; after
         `Client.register` and `Client.rename` the new one is used.
     :param secret_in_clear: as in `connect`.
-    :raises Misuse: at once: not a name, not a secret, or not an endpoint.
+    :raises Misuse: at once, as `connect`.
 
     What `Client.send` was given waits for the next connection when one is lost, and for its
     answer there.  Written and not answered, it is written again with its ref, if the name is
