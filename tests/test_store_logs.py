@@ -212,7 +212,7 @@ class BlockTests(StoreCase):
             self.logs.unblock(carol, b"eve")
             self.logs.unblock(carol, b"nobody")
         self.assertEqual(self.logs.load(carol, NOW_S, 0.0).blocked, [b"bob"])
-        self.assertEqual(self.logs.load(self.store.dave, NOW_S, 0.0).blocked, [])
+        self.assertEqual(list(self.logs.load(self.store.dave, NOW_S, 0.0).blocked), [])
 
 
 class BoundTests(StoreCase):
