@@ -250,7 +250,7 @@ class TerminalTests(ConfirmedCase):
         terminal.type("two\r")
         terminal.expect("to bob: two")
         self.kill_relay()
-        terminal.expect('it goes again when there is: "two"')
+        terminal.expect('it goes again on the next connection: "two"')
         terminal.type("three\r")
         terminal.expect('this goes when there is: "three"')
         self.start_relay()
