@@ -5,6 +5,11 @@ How the connections of one owned name read: straight, or out of the log; and how
 A name is *live* while everything goes straight to its connections.  It is *behind* while one of
 them has not been written all that waits, and as long as one has the cap ``ack``: then
 everything goes through the log, and is delivered after the commit.
+
+Ids say how far everything is.  The cursor, ``read_id``, is the last one that is read.  A reader's
+``position`` is the last one written to it; whose position is not before ``_committed_id``, the
+last one on the disk, has nothing to load.  ``_offered_id`` is the last one that may be written to
+who has to ack, and ``_noted_id`` as far as the disk knows that: nothing behind it is.
 """
 
 from __future__ import annotations
