@@ -409,3 +409,9 @@ class ReceiptTests(AwayCase):
         self.lamp.send(b"%reverse%abc\n")
         self.ack()
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class ReceiptsWithoutHistoryTests(ReceiptTests):
+    """The same where nothing is kept that was read."""
+
+    limits = Limits(history_s=0.0)

@@ -249,6 +249,9 @@ class Mailbox:
         run = receipts(first_id, self._keeper.now_ms(), party, refs)
         self._uncommitted.append(Pending(run))
         self._keeper.changed(self)
+        if not self.sent.keeps_texts:
+            # What is read is not kept; who asks again after a restart is told all the same.
+            self.sent.add_acked(run)
 
     # What is written.
 

@@ -80,6 +80,10 @@ class Sent:
         texts = texts_of(lines)
         self._add(Run(Kind.SENT, first_id, count, time_ms, target, 0, b"", texts))
 
+    def add_acked(self, run: Run) -> None:
+        """Messages were acked that are only remembered by their digests."""
+        self._add(run)
+
     def _add(self, run: Run) -> None:
         self._runs.append(run)
         self._changed(run.size_bytes)

@@ -107,15 +107,9 @@ class Logs:
                 for is_sent, written_s, data in lately
                 if is_sent
                 for run in decoded(data)
-                if run.refs
+                if run.refs and run.kind is not Kind.ACKED
             ],
-            [
-                run
-                for is_sent, _, data in lately
-                if not is_sent
-                for run in decoded(data)
-                if run.kind is Kind.ACKED
-            ],
+            [run for _, _, data in lately for run in decoded(data) if run.kind is Kind.ACKED],
             [key for (key,) in self._rows("SELECT key FROM block WHERE account = ?", account)],
         )
 
