@@ -253,6 +253,7 @@ class ClaimTests(SynchronousTestCase):
             client.reset()
         self.assertEqual(len(world.hashing.pending), 2)
         world.hashing.run_all()
+        world.settle()
         self.assertEqual(world.relay.registry.client_count, 0)
         self.assertEqual(what_is_left(world), {})
 

@@ -15,7 +15,8 @@ from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
 from chatrelay.flow import Gate
 from chatrelay.ids import Ids
 from chatrelay.mailbox.histories import Asked, Histories
-from chatrelay.mailbox.log import Bounds, Changes, Entry, Loaded, Page, Written
+from chatrelay.mailbox.loading import Loading
+from chatrelay.mailbox.log import Bounds, Changes, Entry, Page, Written
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.owned import Owned, OwnedNames
 from chatrelay.mailbox.seams import Surroundings
@@ -60,7 +61,13 @@ class Mailboxes:
         self._store = store
         self._owned = OwnedNames(owned)
         self._mailboxes: dict[int, Mailbox] = {}
-        self._loading: dict[Mailbox, list[Callable[[Refusal | None], None]]] = {}
+        self._loading = Loading(
+            store,
+            self.renew_route,
+            refs_lifetime_s=self.limits.ref_lifetime_s,
+            wall_clock=lambda: self.now_ms() / 1000,
+            call_later=call_later,
+        )
         self._watched: dict[Mailbox, None] = {}
         self._to_write_again: dict[Mailbox, None] = {}
         self._bounds = Bounds(
@@ -126,21 +133,7 @@ class Mailboxes:
 
         :param decided: told ``None`` when it is, or why it can not be.
         """
-        unknown = {mailbox for mailbox in mailboxes if not mailbox.is_loaded}
-        refusals: list[Refusal] = []
-
-        def one_is(mailbox: Mailbox, refusal: Refusal | None) -> None:
-            unknown.discard(mailbox)
-            if refusal is not None:
-                refusals.append(refusal)
-            if not unknown:
-                decided(refusals[0] if refusals else None)
-
-        if not unknown:
-            decided(None)
-            return
-        for mailbox in list(unknown):
-            self._load(mailbox, partial(one_is, mailbox))
+        self._loading.load(mailboxes, decided)
 
     def history(
         self,
@@ -308,34 +301,6 @@ class Mailboxes:
             self._writer.removed(mailbox)
             self._watched.pop(mailbox, None)
             mailbox.removed(UnknownName)
-
-    def _load(self, mailbox: Mailbox, then: Callable[[Refusal | None], None]) -> None:
-        waiting = self._loading.get(mailbox)
-        if waiting is not None:
-            waiting.append(then)
-            return
-        self._loading[mailbox] = [then]
-        mailbox.is_being_loaded()
-        now_s = self.now_ms() / 1000
-        since_s = now_s - self.limits.ref_lifetime_s
-        reading = self._store.read(
-            lambda accounts: accounts.logs.load(mailbox.account, now_s, since_s)
-        )
-
-        def loaded(log: Loaded) -> None:
-            mailbox.loaded(log)
-            self.renew_route(mailbox)
-            self._tell_loaded(mailbox, None)
-
-        def failed(failure: Failure) -> None:
-            self._tell_loaded(mailbox, _refusal_of(failure))
-
-        reading.addCallbacks(loaded, failed)
-        reading.addErrback(lambda failure: _log.failure("loading a log failed", failure))
-
-    def _tell_loaded(self, mailbox: Mailbox, refusal: Refusal | None) -> None:
-        for then in self._loading.pop(mailbox):
-            then(refusal)
 
     def _told(self, batches: Batches, result: Written | Failure) -> None:
         if isinstance(result, Failure):
