@@ -62,11 +62,6 @@ class LogHolder(Receiver):
         return self._refs
 
     @property
-    def keeps_history(self) -> bool:
-        """Whether what it sends is kept."""
-        return self.mailbox is not None and self.mailbox.sent.keeps_texts
-
-    @property
     def account(self) -> int:
         """The number of the account that owns its name."""
         return self.mailbox.account if self.mailbox is not None else FREE

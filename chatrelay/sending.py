@@ -134,7 +134,7 @@ def send_run(session: Session, recipient: RunRecipient, lines: bytes, count: int
         for text in texts_of(lines).split(b"\n"):
             session.refuse(_undelivered(session, target, text, refusal), b"")
         return
-    if session.mailbox is not None and session.keeps_history:
+    if session.mailbox is not None:
         session.mailbox.sent.add_run(target, lines, count, first_id)
 
 

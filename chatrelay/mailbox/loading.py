@@ -9,12 +9,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay.claims import Decided
-from chatrelay.errors import Refusal, StoreFailed
+from chatrelay.errors import Refusal
+from chatrelay.mailbox import failures
 from chatrelay.mailbox.log import Loaded
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.writer import Store
 from chatrelay.store.accounts import Accounts
-from chatrelay.store.jobs import SENTENCE
 
 _log = Logger(namespace="chatrelay")
 
@@ -107,11 +107,7 @@ class Loading:
             for mailbox in mailboxes:
                 self._read([mailbox])
             return
-        refusal = failure.value
-        if not isinstance(refusal, Refusal):
-            _log.failure("loading a log failed", failure)
-            refusal = StoreFailed(sentence=SENTENCE)
-        self._tell(mailboxes[0], refusal)
+        self._tell(mailboxes[0], failures.refusal_of(failure))
 
     def _tell(self, mailbox: Mailbox, refusal: Refusal | None) -> None:
         for then in self._waiting.pop(mailbox):

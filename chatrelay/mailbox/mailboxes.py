@@ -14,6 +14,7 @@ from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
 from chatrelay.flow import Gate
 from chatrelay.ids import Ids
+from chatrelay.mailbox import failures
 from chatrelay.mailbox.histories import Asked, Histories
 from chatrelay.mailbox.loading import Loading
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Page, Written
@@ -21,6 +22,7 @@ from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.owned import Owned, OwnedNames
 from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.upkeep import Upkeep
+from chatrelay.mailbox.waiting import Batch
 from chatrelay.mailbox.writer import Batches, Store, Writer
 from chatrelay.names import Name
 from chatrelay.store.accounts import Accounts
@@ -125,7 +127,7 @@ class Mailboxes:
                 self.add(number, Name(shown, key))
 
         reading = self._store.read(lambda accounts: accounts.logs.owned_names([key]))
-        reading.addCallback(found).addErrback(self._could_not)
+        reading.addCallback(found).addErrback(failures.note)
 
     def load(self, mailboxes: Sequence[Mailbox], decided: Decided[None]) -> None:
         """
@@ -249,7 +251,7 @@ class Mailboxes:
 
         def failed(failure: Failure) -> None:
             self.watch(mailbox)
-            self._could_not(failure)
+            failures.note(failure)
             then(None)
 
         reading.addCallbacks(then, failed)
@@ -304,23 +306,26 @@ class Mailboxes:
 
     def _told(self, batches: Batches, result: Written | Failure) -> None:
         if isinstance(result, Failure):
-            self._could_not(result)
-            for mailbox, batch in batches:
-                mailbox.failed(batch, _store_failed)
-                if mailbox.has_to_write_again:
-                    self._to_write_again[mailbox] = None
-            return
-        self._upkeep.used_bytes = result.used_bytes
-        self._note_freed(result.freed)
+            failures.note(result)
+        else:
+            self._upkeep.used_bytes = result.used_bytes
+            self._note_freed(result.freed)
         for mailbox, batch in batches:
             try:
-                if mailbox.account in result.gone:
-                    mailbox.failed(batch, UnknownName)
-                else:
-                    mailbox.committed(batch)
+                self._tell(mailbox, batch, result)
             except Exception:
                 # The others wait, too.
                 _log.failure("telling of a commit failed")
+
+    def _tell(self, mailbox: Mailbox, batch: Batch, result: Written | Failure) -> None:
+        if isinstance(result, Failure):
+            mailbox.failed(batch, _store_failed)
+            if mailbox.has_to_write_again:
+                self._to_write_again[mailbox] = None
+        elif mailbox.account in result.gone:
+            mailbox.failed(batch, UnknownName)
+        else:
+            mailbox.committed(batch)
 
     def _note_freed(self, freed: Mapping[int, tuple[int, int]]) -> None:
         for account, (entries, size_bytes) in freed.items():
@@ -330,21 +335,8 @@ class Mailboxes:
 
     @staticmethod
     def _decide(asked: Deferred[T], decided: Decided[T]) -> None:
-        asked.addCallbacks(decided, lambda failure: decided(_refusal_of(failure)))
+        asked.addCallbacks(decided, lambda failure: decided(failures.refusal_of(failure)))
         asked.addErrback(lambda failure: _log.failure("answering failed", failure))
-
-    def _could_not(self, failure: Failure) -> None:
-        # The store has said what is wrong with it.
-        if not failure.check(Refusal):
-            _log.failure("the logs of names failed", failure)
-
-
-def _refusal_of(failure: Failure) -> Refusal:
-    """What a client is told of a job of the store that failed."""
-    if isinstance(failure.value, Refusal):
-        return failure.value
-    _log.failure("the logs of names failed", failure)
-    return StoreFailed(sentence=SENTENCE)
 
 
 def _page(

@@ -75,6 +75,8 @@ class Sent:
         :param lines: as they were delivered.
         :param first_id: of the messages; 0 if they were given none.
         """
+        if not self.keeps_texts:
+            return
         first_id = first_id or self._keeper.ids.take(count)
         time_ms = self._keeper.now_ms()
         texts = texts_of(lines)

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chatrelay.errors import Refusal
+from chatrelay.mailbox import failures
 from chatrelay.mailbox.log import GivenUp
 from chatrelay.mailbox.seams import Surroundings
 from chatrelay.mailbox.writer import Store
 from chatrelay.store.accounts import Accounts
 
 PRUNE_INTERVAL_S = 60.0
-
-_log = Logger(namespace="chatrelay")
 
 Freed = Mapping[int, tuple[int, int]]
 
@@ -99,7 +96,7 @@ class Upkeep:
 
         def failed(failure: Failure) -> None:
             self._is_pruning = False
-            _could_not(failure)
+            failures.note(failure)
 
         self._store.write(job).addCallbacks(done, failed)
 
@@ -114,13 +111,7 @@ class Upkeep:
 
         def failed(failure: Failure) -> None:
             self._is_setting_aside = False
-            _could_not(failure)
+            failures.note(failure)
 
         setting = self._store.write(lambda accounts: accounts.logs.set_ids_aside(least))
         setting.addCallbacks(done, failed)
-
-
-def _could_not(failure: Failure) -> None:
-    # The store has said what is wrong with it.
-    if not failure.check(Refusal):
-        _log.failure("the upkeep of the logs failed", failure)

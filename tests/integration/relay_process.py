@@ -152,6 +152,11 @@ class RelayProcess:
         assert match is not None
         return int(match[1]) * 1024
 
+    def used_s(self) -> float:
+        """How much processor time it has used, in seconds, with all its threads."""
+        # What clock_getcpuclockid makes of a process.
+        return time.clock_gettime((~self.pid << 3) | 2)
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
