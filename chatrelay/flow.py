@@ -2,7 +2,7 @@
 Who is not read, and why: the one mechanism of back-pressure.
 
 A connection is read only while nothing holds its `Gate`.  Whatever makes it wait (a
-recipient over its mark, its own answers over theirs, a claim that is pending) is a
+recipient over its mark, its own answers over theirs, a claim that is pending, the store) is a
 holder.  `Flow` watches the recipients over their mark and ends those
 that are slow for too long (docs/protocol.rst, *Flow*).
 """
@@ -21,7 +21,7 @@ from chatrelay.limits import Limits
 class Reason(Enum):
     """What holds a connection besides an outbox over its mark."""
 
-    CLAIM = "a claim of a name is being decided"
+    DECISION = "something is being decided or looked up for it"
     ENDING = "it ends when it has its answers"
 
 

@@ -1,6 +1,6 @@
 """
-Claiming a name: the first one and another, decided at once or later (docs/protocol.rst,
-*Names*).
+Claiming a name: the first one and another, decided at once or later, and having its log with
+it (docs/protocol.rst, *Names*).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What takes time for one client: a claim, a registration.
+What takes time for one client: a claim, a registration, a look into a log.
 
 Until it is decided the client's connection is held, so that its answers keep their order
 (docs/protocol.rst, *Names*).
@@ -35,17 +35,17 @@ def await_decision(
         client that is gone by then.
     :param ref: what a refusal carries.
     """
-    session.is_claiming = True
+    session.awaits_decision = True
 
     def decided(result: T | Refusal) -> None:
-        if session.is_claiming and not session.is_closed:
-            session.is_claiming = False
+        if session.awaits_decision and not session.is_closed:
+            session.awaits_decision = False
             # It may come out of a thread or a Deferred: nobody else would close the client.
             session.relay.guard(session, partial(_decided, session, result, finish, ref))
 
     begin(decided)
-    if session.is_claiming and not session.is_closed:
-        session.gate.hold(Reason.CLAIM)
+    if session.awaits_decision and not session.is_closed:
+        session.gate.hold(Reason.DECISION)
         if not session.is_named:
             session.relay.admission.set_claiming(session, True)
 
@@ -60,4 +60,4 @@ def _decided(
     except Refusal as refusal:
         session.relay.admission.set_claiming(session, False)
         session.refuse(refusal, ref)
-    session.gate.release(Reason.CLAIM)
+    session.gate.release(Reason.DECISION)

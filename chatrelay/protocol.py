@@ -321,7 +321,7 @@ class RelayProtocol(LineReceiver):
 
     def _naming_timed_out(self) -> None:
         session = self.session
-        if session is not None and session.is_claiming:
+        if session is not None and session.awaits_decision:
             # It has given one, and waits for us.
             remaining_s = self.relay.limits.naming_timeout_s
             self._timeout = self._clock.callLater(remaining_s, self._naming_timed_out)

@@ -55,7 +55,7 @@ class Session(LogHolder):
     :ivar state: where it is.
     :ivar is_confidential: whether nobody can read what travels on its connection.
     :ivar grant: what its name was granted on.
-    :ivar is_claiming: whether a claim, a registration or the like is being decided.
+    :ivar awaits_decision: whether a claim, a registration, or what a log holds, is awaited.
     :ivar messages_in: messages that came from it and were delivered or refused.
     :ivar bytes_in: everything that came from it.
     """
@@ -66,10 +66,10 @@ class Session(LogHolder):
         "_silence",
         "_turn_ends_s",
         "_waits_to_end",
+        "awaits_decision",
         "bytes_in",
         "connection",
         "grant",
-        "is_claiming",
         "is_confidential",
         "messages_in",
         "peer",
@@ -93,7 +93,7 @@ class Session(LogHolder):
         self.messages_in = self.bytes_in = 0
         self.is_confidential = is_confidential
         self.grant = FREE
-        self.is_claiming = self._waits_to_end = False
+        self.awaits_decision = self._waits_to_end = False
         self._refused_first_lines = 0
         self._answering: tuple[Iterator[bytes], bytes] | None = None
         self._turn_ends_s = 0.0
