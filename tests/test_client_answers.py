@@ -34,10 +34,10 @@ class AnswersTests(SynchronousTestCase):
     def test_sent(self) -> None:
         """One target, one answer, and then none is waited for."""
         ref = self.ask("bob")
-        self.assertEqual(len(self.answers), 1)
+        self.assertEqual(len(self.answers._messages), 1)
         self.assertTrue(self.take(f"{ref} !sent bob"))
         self.assertEqual(self.done, [[Answer("bob", "sent")]])
-        self.assertEqual(len(self.answers), 0)
+        self.assertEqual(len(self.answers._messages), 0)
         self.assertEqual(self.answered, ["bob"])
 
     def test_answered_twice(self) -> None:

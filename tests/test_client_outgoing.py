@@ -158,7 +158,7 @@ class OwnedNameTests(Case):
         self.relay.say(*[line.partition(b" ")[0] + b" !sent bob" for line in rest])
         for one in sending:
             self.successResultOf(one)
-        self.assertEqual(self.client._outgoing.unanswered, 0)
+        self.assertEqual(self.client._outgoing._kept, 0)
 
     def test_window_begins_with_the_first_unanswered(self) -> None:
         """However many behind it are answered: the relay would forget its ref."""
@@ -182,7 +182,7 @@ class OwnedNameTests(Case):
         for sending in (written, waiting):
             self.failureResultOf(sending, CancelledError)
         self.assertEqual(self.come_back(), [])
-        self.assertEqual(self.client._outgoing.unanswered, 0)
+        self.assertEqual(self.client._outgoing._kept, 0)
 
     def test_given_up(self) -> None:
         """When there will be no connection everything fails, with what is known of it."""
@@ -293,7 +293,7 @@ class AckTests(Case):
         sending, *_ = self.stored()
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
-        self.assertEqual(self.client._outgoing.unanswered, 0)
+        self.assertEqual(self.client._outgoing._kept, 0)
         self.assertFalse(self.client._outgoing.awaits_answer)
 
     def test_takes_no_place(self) -> None:

@@ -119,7 +119,7 @@ class Case(SynchronousTestCase):
 
     def read(self) -> None:
         """Show what has come."""
-        while self.client.has_unread:
+        while self.client._unread:
             message = self.successResultOf(self.client._next_event())
             if self.reading.is_new(self.client, message):
                 self.show(message)

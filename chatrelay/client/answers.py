@@ -133,9 +133,6 @@ class Answers:
         self._commands: dict[str, _AskedCommand] = {}
         self._fences: dict[str, str] = {}
 
-    def __len__(self) -> int:
-        return len(self._messages) + len(self._commands)
-
     def ask_message(
         self,
         line: bytes,

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from chatrelay.client import display
 from chatrelay.client.core import Disconnected, Event, Message, Outcome, Reply
+from chatrelay.client.failures import ignore
 from chatrelay.client.library import Client
 from chatrelay.client.reading import Reading
 from chatrelay.client.registering import Ask, ask_new_secret
@@ -291,7 +292,7 @@ class Conversation:
         """
         self._client = self._sender = client
         self.tell(f"You are {client.name}. /help tells how to write; Ctrl-D leaves.")
-        ensureDeferred(self._learn(client)).addErrback(_ignore)
+        ensureDeferred(self._learn(client)).addErrback(ignore)
         return ensureDeferred(self._begin(client, to))
 
     async def _begin(self, client: Client, to: str | None) -> None:
@@ -379,8 +380,3 @@ def _is_presence(event: Event) -> TypeGuard[Reply]:
         and event.word in ("online", "offline")
         and len(event.arguments) > 0
     )
-
-
-def _ignore(failure: Failure) -> None:
-    # Asked on the side; that the connection is lost is told otherwise.
-    failure.trap(ChatrelayError)

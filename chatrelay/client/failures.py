@@ -1,4 +1,4 @@
-"""Why a connection could not be made, or has ended: one sentence for a person."""
+"""Why a connection could not be made, or has ended: one sentence for a person, or none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 from twisted.internet.error import ConnectionDone, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from chatrelay.errors import ChatrelayError
+
+
+def ignore(failure: Failure) -> None:
+    """Go on after what was asked on the side: that a connection is lost is told otherwise."""
+    failure.trap(ChatrelayError)
 
 
 def describe(error: BaseException) -> str:

@@ -110,11 +110,6 @@ class Client(Commands):
         """What the relay adds to its lines on this connection."""
         return self._caps
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether something has arrived that was not iterated over."""
-        return bool(self._unread)
-
     def check_message(self, names: Sequence[str], text: str) -> None:
         """
         Check what `send_each` would be given.

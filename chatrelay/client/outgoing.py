@@ -91,11 +91,6 @@ class Outgoing:
         """Whether the relay owes an answer."""
         return bool(self._written or self._unacked)
 
-    @property
-    def unanswered(self) -> int:
-        """The messages that were asked for and are not done."""
-        return self._kept
-
     # -- what is asked
 
     def ask_message(

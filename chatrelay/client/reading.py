@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from chatrelay.client.core import Disconnected, Message, name_key
+from chatrelay.client.failures import ignore
 from chatrelay.client.library import Client
 from chatrelay.client.place import MAX_IDS, Place, Places, is_id
-from chatrelay.errors import BadId, ChatrelayError, NotAllowed, Refusal, UnknownCommand
+from chatrelay.errors import BadId, NotAllowed, Refusal, UnknownCommand
 
 MAX_SEEN = 20_000
 """Ids that are remembered in a run: twice what a name's log holds."""
@@ -197,7 +197,7 @@ class Reading:
             self._move()
         self._keep()
         if client is not None and "ack" in client.caps:
-            client.ack(identity).addCallbacks(lambda _: self._acked(identity), _ignore)
+            client.ack(identity).addCallbacks(lambda _: self._acked(identity), ignore)
 
     def _acked(self, identity: str) -> None:
         """The relay delivers nothing up to a message again, but may give it out of the log."""
@@ -218,8 +218,3 @@ class Reading:
                 self._tell(
                     f"What you have read can not be kept ({error.strerror}): it may be shown again."
                 )
-
-
-def _ignore(failure: Failure) -> None:
-    # What is not acked comes again, and is not shown again.
-    failure.trap(ChatrelayError)

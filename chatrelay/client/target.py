@@ -12,11 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from twisted.python.failure import Failure
-
 from chatrelay.client.core import Disconnected, name_key, same_name
+from chatrelay.client.failures import ignore
 from chatrelay.client.library import Client
-from chatrelay.errors import ChatrelayError, Misuse, Refusal
+from chatrelay.errors import Misuse, Refusal
 
 MAX_OWNED_NAMES = 2000
 
@@ -114,7 +113,7 @@ class Target:
         if self._client is None or choice.name.startswith("#") or is_among(choice.name, wanted):
             return
         with suppress(Misuse):  # a name that can not be one was never watched
-            self._client.unwatch(choice.name).addErrback(_ignore)
+            self._client.unwatch(choice.name).addErrback(ignore)
 
     def settle(self, choice: Choice | None, why_not: WhyNot | None) -> None:
         """What `follow` returned is known, and what became of the message."""
@@ -207,8 +206,3 @@ class Target:
 def is_among(name: str, names: list[str]) -> bool:
     """Whether a name is one of several, however they are written."""
     return any(same_name(name, other) for other in names)
-
-
-def _ignore(failure: Failure) -> None:
-    # Asked on the side; that the connection is lost is told otherwise.
-    failure.trap(ChatrelayError)

@@ -47,8 +47,8 @@ class Sent:
         if self.keeps_texts:
             run = Run(Kind.SENT, stamp.number, 1, stamp.time_ms, target, 0, ref, text)
         elif ref:
-            stands_for = digest(text).hex().encode("ascii")
-            run = Run(Kind.REMEMBERED, stamp.number, 1, stamp.time_ms, target, 0, ref, stands_for)
+            numbers = (stamp.number, 1, stamp.time_ms)
+            run = Run(Kind.REMEMBERED, *numbers, target, 0, ref, _digests(text))
         else:
             return
         self._add(run)
@@ -63,8 +63,7 @@ class Sent:
         if self.keeps_texts:
             sent = run._replace(kind=Kind.SENT, party=target, account=0)
         else:
-            digests = [digest(text).hex().encode("ascii") for text in run.texts.split(b"\n")]
-            texts = b"\n".join(digests)
+            texts = _digests(run.texts)
             sent = run._replace(kind=Kind.REMEMBERED, party=target, account=0, texts=texts)
         self._add(sent)
 
@@ -89,3 +88,7 @@ class Sent:
     def _add(self, run: Run) -> None:
         self._runs.append(run)
         self._changed(run.size_bytes)
+
+
+def _digests(texts: bytes) -> bytes:
+    return b"\n".join(digest(text).hex().encode("ascii") for text in texts.split(b"\n"))
