@@ -93,9 +93,8 @@ class AccountClaims:
 
         A name that nobody owns, as far as is known here, is granted at once; if somebody else has
         made an account of it since the last look, that takes it away with the next one.  All
-        other claims that come in one turn are
-        looked up by one job of the store: in a burst its thread would take longer to be woken
-        for each than to look.
+        other claims that come in one turn are looked up by one job of the store: in a burst its
+        thread would take longer to be woken for each than to look.
         """
         if claim.secret is None and not self._is_owned(claim.name.key):
             decided(self._granted_free(self._revision))

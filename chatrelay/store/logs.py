@@ -77,11 +77,7 @@ class Logs:
             return Loaded()
         found = self._rows("SELECT read_id, offered_id FROM mailbox WHERE account = ?", account)
         read_id, offered_id = found[0] if found else (0, 0)
-        [(entries, size_bytes)] = self._rows(
-            "SELECT coalesce(sum(entries), 0), coalesce(sum(size_bytes), 0)"
-            " FROM chunk WHERE account = ?",
-            account,
-        )
+        entries, size_bytes = self._held(account)
         [(last_id,)] = self._rows(
             "SELECT coalesce(max(last_id), 0) FROM chunk WHERE account = ? AND is_sent = 0", account
         )
@@ -90,11 +86,12 @@ class Logs:
             if run.kind is Kind.RECEIVED:
                 held = unread.get(run.account, (0, 0))
                 unread[run.account] = (held[0] + run.length, held[1] + run.size_bytes)
-        lately = self._rows(
+        rows = self._rows(
             "SELECT is_sent, written_s, data FROM chunk WHERE account = ? AND written_s >= ?"
             " ORDER BY number",
             *(account, refs_since_s),
         )
+        lately = [(is_sent, written_s, decoded(data)) for is_sent, written_s, data in rows]
         return Loaded(
             read_id,
             offered_id,
@@ -104,12 +101,12 @@ class Logs:
             [(sender, *held) for sender, held in unread.items()],
             [
                 (max(0.0, now_s - written_s), run)
-                for is_sent, written_s, data in lately
+                for is_sent, written_s, runs in lately
                 if is_sent
-                for run in decoded(data)
+                for run in runs
                 if run.refs and run.kind is not Kind.ACKED
             ],
-            [run for _, _, data in lately for run in decoded(data) if run.kind is Kind.ACKED],
+            [run for _, _, runs in lately for run in runs if run.kind is Kind.ACKED],
             [key for (key,) in self._rows("SELECT key FROM block WHERE account = ?", account)],
         )
 
@@ -251,6 +248,15 @@ class Logs:
                 if later is not None:
                     yield later
 
+    def _held(self, account: int) -> tuple[int, int]:
+        """How many entries a log has, read and unread, sent and received, and their size."""
+        [(entries, size_bytes)] = self._rows(
+            "SELECT coalesce(sum(entries), 0), coalesce(sum(size_bytes), 0)"
+            " FROM chunk WHERE account = ?",
+            account,
+        )
+        return entries, size_bytes
+
     def _give_up_read(self, account: int, read_id: int) -> tuple[int, int]:
         rows = self._rows(
             "DELETE FROM chunk WHERE account = ? AND is_sent = 0 AND last_id <= ?"
@@ -261,11 +267,7 @@ class Logs:
 
     def _cut(self, account: int, bounds: Bounds, now_s: float) -> tuple[int, int]:
         """Give up what is read, the oldest first, until a log is within its bounds."""
-        [(entries, size_bytes)] = self._rows(
-            "SELECT coalesce(sum(entries), 0), coalesce(sum(size_bytes), 0)"
-            " FROM chunk WHERE account = ?",
-            account,
-        )
+        entries, size_bytes = self._held(account)
         kept = self._rows(
             "SELECT number, entries FROM chunk WHERE account = ? AND is_sent = 1"
             " AND written_s > ? ORDER BY first_id DESC",
