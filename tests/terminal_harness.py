@@ -18,8 +18,10 @@ DEADLINE_S = 30
 
 # Becomes the leader of a session of its own, with the terminal; then the program.
 _RUNNER = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)
+# Whoever started the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
