@@ -22,7 +22,7 @@ PURE = [
     *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
     *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
     *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets", "chatrelay.secret"),
-    *("chatrelay.networks", "chatrelay.ids", "chatrelay.log_holder"),
+    *("chatrelay.networks", "chatrelay.ids", "chatrelay.log_holder", "chatrelay.leaving"),
     *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
     *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
