@@ -21,6 +21,10 @@ class Limits:
     :ivar max_line_bytes: longest line taken from a client, without its end.
     :ivar max_targets: names in one message.
     :ivar max_watches: names that one connection watches.
+    :ivar max_rooms_per_client: rooms that one connection is in.
+    :ivar max_rooms: rooms in all.
+    :ivar max_kept_rooms: rooms that one owner keeps.
+    :ivar max_members: members of one room.
     :ivar max_refs: accepted refs remembered for one connection.
     :ivar ref_lifetime_s: how long an accepted ref is remembered.
     :ivar max_refused_first_lines: the refused line before a name that closes.
@@ -68,6 +72,10 @@ class Limits:
     max_line_bytes: int = 8192
     max_targets: int = 32
     max_watches: int = 128
+    max_rooms_per_client: int = 64
+    max_rooms: int = 10_000
+    max_kept_rooms: int = 32
+    max_members: int = 10_000
     max_refs: int = 1000
     ref_lifetime_s: float = 600.0
     max_refused_first_lines: int = 3

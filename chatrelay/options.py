@@ -46,6 +46,10 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("max-mailbox-bytes", "max_mailbox_bytes", 1 << 20, 1 << 50, "Their size."),
     ("max-store", "max_store_bytes", 1 << 20, 1 << 60, "Size of all that is kept, in bytes."),
     ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
+    ("max-rooms-per-client", "max_rooms_per_client", 1, 100_000, "Rooms that one client is in."),
+    ("max-rooms", "max_rooms", 1, 10_000_000, "Rooms in all."),
+    ("max-kept-rooms", "max_kept_rooms", 0, 100_000, "Rooms that one owner keeps."),
+    ("max-members", "max_members", 1, 1_000_000, "Members of one room."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
         "high-water",
