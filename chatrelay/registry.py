@@ -106,7 +106,7 @@ class Registry:
 
         :raises NameReserved, NameInUse: the name is not free.
         """
-        self._check_not_reserved(bot.name)
+        self.check_not_reserved(bot.name)
         if bot.name.key in self._holders:
             raise NameInUse(bot.name.shown)
         self._bots[bot.name.key] = bot
@@ -120,7 +120,12 @@ class Registry:
         if name.key == SERVER_NAME or name.key in self._bots:
             raise NameReserved(name.shown)
 
-    def _check_not_reserved(self, name: Name) -> None:
+    def check_not_reserved(self, name: Name) -> None:
+        """
+        Check that a name may be had, or registered, by whoever comes first.
+
+        :raises NameReserved: it may not.
+        """
         self.check_not_taken_for_good(name)
         if name.key in self._reserved:
             raise NameReserved(name.shown)
@@ -142,7 +147,7 @@ class Registry:
             self.check_not_taken_for_good(name)
             self._have_given_up(device, name.key)
         else:
-            self._check_not_reserved(name)
+            self.check_not_reserved(name)
         holder = self._holders.get(name.key)
         if holder is not None and not is_proven and not holder.includes(device):
             raise NameInUse(name.shown)

@@ -41,19 +41,25 @@ class Relay:
     :ivar mailboxes: the logs of owned names; ``None`` where nothing is kept.
     :ivar admission: the counts of connections.
     :ivar allows_insecure_secrets: whether secrets are taken on any connection.
+    :ivar is_public: whether strangers are expected: who is here is then told only to those who
+        share a room or have exchanged messages.
+    :ivar operators: the keys of the names whose owners may do what an operator may; holding
+        one without an account is nothing, as nobody can.
     :ivar sessions: everybody who is connected, with a name or without.
     :ivar pinging: those of them that want to be asked when they are silent.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by name, all with a default
         self,
         limits: Limits | None = None,
         *,
         seconds: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         reserved: Iterable[Name] = (),
+        operators: Iterable[Name] = (),
         claims: Claims | None = None,
         allows_insecure_secrets: bool = False,
+        is_public: bool = False,
         verbose: bool = False,
     ) -> None:
         """
@@ -61,19 +67,26 @@ class Relay:
 
         :param seconds: a clock that never jumps.
         :param wall_clock: seconds since the epoch, for what people and programs are shown.
-        :param reserved: names that no client may claim.
+        :param reserved: names that no client may claim without an account.
+        :param operators: names of operators, which are reserved, too.
         :param claims: who decides on names; `FreeNames` if not given.
         :param allows_insecure_secrets: whether secrets are taken where others could read them.
+        :param is_public: whether strangers are expected.
         :param verbose: whether the console shows every relayed message.
         """
         self.limits = limits or Limits()
         self.seconds = seconds
         self.wall_clock = wall_clock
-        self.registry = Registry(reserved, self.limits.max_watches, self.limits.max_devices)
+        operators = [*operators]
+        self.operators = {name.key for name in operators}
+        self.registry = Registry(
+            [*reserved, *operators], self.limits.max_watches, self.limits.max_devices
+        )
         self.flow = Flow(self.limits, seconds)
         self.console = Console(self.limits, verbose=verbose)
         self.claims: Claims = claims or FreeNames()
         self.allows_insecure_secrets = allows_insecure_secrets
+        self.is_public = is_public
         self.admission = Admission(self.limits)
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}

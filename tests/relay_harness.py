@@ -270,8 +270,10 @@ class World:
         limits: Limits | None = None,
         *,
         reserved: Iterable[bytes] = (),
+        operators: Iterable[bytes] = (),
         claims: Any = None,
         allows_insecure_secrets: bool = False,
+        is_public: bool = False,
         verbose: bool = False,
         seconds: Callable[[], float] | None = None,
         work_s: float = 0.0,
@@ -292,8 +294,10 @@ class World:
             seconds=seconds or self.clock.seconds,
             wall_clock=lambda: self.epoch_s + self.clock.seconds(),
             reserved=[parse_name(name) for name in reserved],
+            operators=[parse_name(name) for name in operators],
             claims=claims,
             allows_insecure_secrets=allows_insecure_secrets,
+            is_public=is_public,
             verbose=verbose,
         )
         self.factory = RelayFactory(self.clock, self.relay)

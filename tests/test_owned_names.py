@@ -206,6 +206,21 @@ class ClaimTests(SynchronousTestCase):
             (told,) = self.world.connect().lines(claim)
             self.assertEqual(told, b"!error " + code + b" root")
 
+    def test_an_operator_without_an_account_is_reserved(self) -> None:
+        world = OwnedWorld(self, operators=[b"Boss"])
+        self.assertEqual(world.relay.operators, {b"boss"})
+        for claim, code in [(b"boss", b"name-reserved"), (b"boss " + SECRET, b"bad-secret")]:
+            self.assertEqual(world.connect().lines(claim), [b"!error " + code + b" boss"])
+        world.add(b"boss")
+        world.look()
+        self.assertEqual(world.connect().lines(b"boss " + SECRET), [welcome("boss")])
+
+    def test_who_had_a_name_before_it_was_reserved_can_not_register_it(self) -> None:
+        client = self.world.join(b"dave")
+        self.world.relay.registry._reserved.add(b"dave")
+        self.assertEqual(client.lines(b"/register " + SECRET), [b"!error name-reserved dave"])
+        self.assertIsNone(self.world.account(b"dave"))
+
     def test_the_name_command(self) -> None:
         self.world.owner(b"carol").end()
         client = self.world.join(b"dave")

@@ -22,6 +22,9 @@ def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[byte
     if len(words) not in (1, 2):
         raise wrong_form("/register SECRET, or /register NEW OLD; a secret has no space")
     check_confidential(session)
+    if not session.grant.is_proven:
+        # It may have been taken before it was reserved.
+        session.relay.registry.check_not_reserved(session.name)
     registration = Registration(
         session.name,
         words[0],
