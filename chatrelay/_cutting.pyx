@@ -128,6 +128,7 @@ cdef object _cut(
     cdef Py_ssize_t text_size
     cdef Group *group
     cdef Text *text
+    cdef bint has_room = False
     cdef list recipients = []
     while at < size:
         line_end = <const char *> memchr(data + at, b"\n", size - at)
@@ -150,6 +151,7 @@ cdef object _cut(
                 if recipient is None:
                     return None
                 recipients.append(recipient)
+                has_room |= target[0] == b"#"
                 group = &groups[group_count]
                 group.target = target
                 group.target_size = target_size
@@ -176,8 +178,9 @@ cdef object _cut(
         text.group = group_number - 1
         text_count += 1
         at = line_end - data + 1
-    # Under two writings of its name a recipient's lines would lose their order.
-    if group_count > 1 and len(set(recipients)) != group_count:
+    # Under two writings of its name a recipient's lines would lose their order; and what goes to
+    # a room goes to names, too.
+    if group_count > 1 and (has_room or len(set(recipients)) != group_count):
         return None
     cdef list cut = []
     for group_number in range(group_count):

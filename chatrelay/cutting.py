@@ -63,7 +63,7 @@ def cut_whole(
     :param prefix: what every line to a recipient begins with, ``%SENDER%``.
     :param routes: whom the quick path can serve, by the name as written.
     :returns: ``None`` for lines that need a closer look, some perhaps for no other reason
-        than a ``%`` in a text.
+        than a ``%`` in a text.  If a room is among the targets it is the only one.
     """
     # One pass, 24 ns for a line of 70 bytes, says that each has exactly two "%" and no
     # control character.
@@ -82,6 +82,9 @@ def cut_whole(
         cut = _cut_for_one(block, first, count, prefix, routes)
         if cut is not None:
             return cut
+    # What goes to a room goes to names, too: nothing may overtake it.
+    if block.startswith(b"%#") or b"\n%#" in block:
+        return None
     return _cut_for_many(block, prefix, routes)
 
 

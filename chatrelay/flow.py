@@ -294,7 +294,9 @@ class Flow:
     def _count_slow(self, backlog: Backlog, now_s: float, elapsed_s: float) -> None:
         # Its senders count too: one that is passed from one slow reader to the next
         # would never be free although no reader is slow for long.
-        accounts: list[Backlog | Gate] = [backlog, *backlog.held_gates]
+        # A room's gate is not held while most of its members take enough.
+        held = (gate for gate in backlog.held_gates if gate.held)
+        accounts: list[Backlog | Gate] = [backlog, *held]
         longest_s = 0.0
         for account in accounts:
             if account.slowness is None:

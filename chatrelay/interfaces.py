@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from zope.interface import Attribute, Interface
 
 from chatrelay.console import Peer
-from chatrelay.flow import Readable
+from chatrelay.flow import Backlog, Gate, Readable
 from chatrelay.names import Name
 
 if TYPE_CHECKING:
@@ -58,12 +58,16 @@ class Recipient(Protocol):
         """
 
 
-class RunRecipient(Recipient, Protocol):
-    """A recipient that takes what one sender wrote to it in one run at once."""
+class RunTaker(Protocol):
+    """
+    What takes, at once, what one sender wrote to it in one run: a recipient, or a room.
+
+    :ivar name: as it is written; a room's with its ``#``.
+    """
 
     @property
-    def takes_runs(self) -> bool:
-        """Whether it does so now."""
+    def name(self) -> Name:
+        """The name it is reached under."""
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """
@@ -74,6 +78,14 @@ class RunRecipient(Recipient, Protocol):
         :returns: the id of the first one, or 0 if they were given none.
         :raises Refusal: it takes none of them.
         """
+
+
+class RunRecipient(Recipient, RunTaker, Protocol):
+    """A recipient that takes runs."""
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it does so now."""
 
 
 class Connected(Protocol):
@@ -95,7 +107,32 @@ class Connected(Protocol):
         """Serving it raised an exception."""
 
 
-class Device(RunRecipient, Connected, Protocol):
+class Listener(Protocol):
+    """
+    A connection, as far as a room writes to it.
+
+    :ivar outbox: what is to be sent to it.
+    :ivar gate: whether it is read.
+    :ivar eol: how lines to it end.
+    :ivar caps: what it asked to have added.
+    :ivar messages_out: messages delivered to it.
+    """
+
+    outbox: Backlog
+    gate: Gate
+    eol: bytes
+    caps: frozenset[bytes]
+    messages_out: int
+
+    @property
+    def wants_echo(self) -> bool:
+        """Whether it is to be shown what its own name says."""
+
+    def answer(self, line: bytes, ref: bytes) -> None:
+        """Write a line of the relay's own."""
+
+
+class Device(RunRecipient, Connected, Listener, Protocol):
     """
     One connection of a name that may have several.
 
@@ -103,10 +140,6 @@ class Device(RunRecipient, Connected, Protocol):
     """
 
     is_echoed: bool
-
-    @property
-    def wants_echo(self) -> bool:
-        """Whether it is to be shown what the others send."""
 
     def new_stamp(self) -> Stamp:
         """Make the stamp of one message."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from precis_i18n import get_profile
 
-from chatrelay.errors import BadName
+from chatrelay.errors import BadName, BadRoom
 
 MAX_NAME_CODE_POINTS = 32
 MAX_NAME_BYTES = 4 * MAX_NAME_CODE_POINTS
@@ -63,6 +63,27 @@ def parse_name(written: bytes) -> Name:
     if name is None:
         raise BadName()
     return name
+
+
+def parse_room(written: bytes) -> Name:
+    """
+    Read the name of a room that a peer wrote: ``#`` and a name.
+
+    :returns: it with its ``#``.
+    :raises BadRoom: it is none.
+    """
+    if not is_room(written):
+        raise BadRoom
+    try:
+        shown, key = parse_name(written[1:])
+    except BadName:
+        raise BadRoom from None
+    return Name(b"#" + shown, b"#" + key)
+
+
+def is_room(written: bytes) -> bool:
+    """Whether something is written as the name of a room."""
+    return written.startswith(b"#")
 
 
 @lru_cache(maxsize=_CACHED_NAMES)

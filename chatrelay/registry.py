@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatrelay.devices import Devices
 from chatrelay.errors import NameInUse, NameReserved, TooManyClients, TooManyWatches
-from chatrelay.interfaces import Device, Recipient, RunRecipient
+from chatrelay.interfaces import Device, Recipient, RunRecipient, RunTaker
 from chatrelay.names import SERVER_NAME, Name
 
 if TYPE_CHECKING:
@@ -44,6 +44,16 @@ class Watcher(Protocol):
         """
 
 
+class Follower(Protocol):
+    """Whoever has to know of every name that is here."""
+
+    def renewed(self, key: bytes) -> None:
+        """The connections of a name, or what they are written, have changed."""
+
+    def gone(self, name: Name) -> None:
+        """Nobody has a name any more."""
+
+
 class Registry:
     """
     The names of one relay.
@@ -62,7 +72,7 @@ class Registry:
         :param max_watches: names that one watcher may watch.
         :param max_devices: connections that one name may have.
         """
-        self.routes: dict[bytes, RunRecipient] = {}
+        self.routes: dict[bytes, RunTaker] = {}
         self.logs: dict[bytes, Mailbox] = {}
         self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
         self._holders: dict[bytes, Device | Devices] = {}
@@ -75,6 +85,7 @@ class Registry:
         self._client_count = 0
         # Who sees the runs that go to an owned name.
         self.mailbox_of: Callable[[bytes], LoggedRecipient | None] = lambda _key: None
+        self.follower: Follower | None = None
 
     @property
     def client_count(self) -> int:
@@ -190,6 +201,8 @@ class Registry:
         else:
             del self._holders[name.key]
             self._tell_watchers(name.key, online=False)
+            if self.follower is not None:
+                self.follower.gone(holder.name)
 
     def renew_routes(self, key: bytes) -> None:
         """Let the quick path find who holds a name, or not, by what they take now."""
@@ -205,6 +218,8 @@ class Registry:
                 self.routes[holder.name.shown] = holder
         elif mailbox.takes_runs:
             self.routes[holder.name.shown] = mailbox if mailbox.needs_runs else holder
+        if self.follower is not None:
+            self.follower.renewed(key)
 
     def note_writing(self, written: bytes, name: Name) -> None:
         """Let the quick path find whom it finds already under another writing of the name."""

@@ -24,6 +24,7 @@ from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.seams import Mailboxes
 from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
+from chatrelay.rooms.directory import Rooms
 
 _log = Logger(namespace="chatrelay")
 
@@ -34,6 +35,7 @@ class Relay:
 
     :ivar limits: the bounds, all of them.
     :ivar registry: the names and who holds them.
+    :ivar rooms: the rooms and who is in them.
     :ivar flow: back-pressure and the memory of all outboxes.
     :ivar console: what the operator reads.
     :ivar claims: who decides on names.
@@ -91,6 +93,8 @@ class Relay:
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}
         self.ids = Ids()
+        self.rooms = Rooms(self)
+        self.registry.follower = self.rooms
         self.mailboxes: Mailboxes | None = None
         self._ticked_s = seconds()
 

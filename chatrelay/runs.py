@@ -69,14 +69,20 @@ class Run:
         :param routes: whom the quick path can serve, by the name as written; several
             writings may lead to one recipient.
         :returns: what to write to whom, one entry for each recipient; empty if the first
-            line is an odd one.
+            line is an odd one.  If a room is among them it is the only one.
         """
         texts_of: dict[Route, list[bytes]] = {}
+        has_room = False
         for index in range(self._next, len(self._lines)):
             target, _, text = self._lines[index].partition(b"%")
             recipient = routes.get(target)
             if not text or recipient is None:
                 break
+            is_room = target.startswith(b"#")
+            if (is_room or has_room) and texts_of and recipient not in texts_of:
+                # What goes to a room goes to names, too: nothing may overtake it.
+                break
+            has_room = has_room or is_room
             texts_of.setdefault(recipient, []).append(text)
             self._next += 1
         between = b"\n" + prefix

@@ -8,19 +8,19 @@ Each target gets exactly one of a delivery, a place in the log, a repeated answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
 from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, RefReused, Refusal, StoreFailed, UnknownName, UnknownRoom
-from chatrelay.interfaces import RunRecipient
+from chatrelay.interfaces import RunTaker
 from chatrelay.lines import Block
 from chatrelay.mailbox.entries import texts_of
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.waiting import Pending
-from chatrelay.names import Name, parse_name
+from chatrelay.names import Name, is_room, parse_name, parse_room
 from chatrelay.pending import await_decision
 from chatrelay.refs import AcceptedRun
 from chatrelay.stamps import Stamp
@@ -44,8 +44,9 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
     first_target = message.targets[0]
     if first_target == wire.EVERYONE:
         raise _undelivered(session, first_target, message.text, NotAllowed())
-    if wire.is_room(first_target):
-        raise _undelivered(session, first_target, message.text, UnknownRoom(first_target))
+    if is_room(first_target):
+        _say(session, first_target, message.text, ref)
+        return
     names: dict[bytes, tuple[bytes, Name]] = {}
     for target in message.targets:
         name = parse_name(target)
@@ -120,9 +121,26 @@ def _send_to_all(
     note_sent(session, 0)
 
 
-def send_run(session: Session, recipient: RunRecipient, lines: bytes, count: int) -> None:
+def _say(session: Session, target: bytes, text: bytes, ref: bytes) -> None:
+    name = parse_room(target)
+    if ref and _is_answered_again(session, target, name, text, ref):
+        return
+    room = session.relay.rooms.find(name.key)
+    try:
+        if room is None:
+            raise UnknownRoom(target)
+        room.deliver_run(session, b"%" + session.name.shown + b"%" + text + b"\n", 1)
+    except Refusal as refusal:
+        raise _undelivered(session, target, text, refusal) from None
+    session.relay.rooms.note_writing(room, target)
+    if ref:
+        session.answer_sent(target, ref)
+        _accept(session, name, (ref,), text, None)
+
+
+def send_run(session: Session, recipient: RunTaker, lines: bytes, count: int) -> None:
     """
-    Relay plain messages to one recipient.
+    Relay plain messages to one recipient, or to a room.
 
     :param lines: ``%SENDER%TEXT`` each, LF after each.
     :param count: how many.
@@ -131,11 +149,17 @@ def send_run(session: Session, recipient: RunRecipient, lines: bytes, count: int
     try:
         first_id = recipient.deliver_run(session, lines, count)
     except Refusal as refusal:
-        for text in texts_of(lines).split(b"\n"):
-            session.refuse(_undelivered(session, target, text, refusal), b"")
+        session.begin_answer(_refusals(session, target, lines, refusal), b"")
         return
-    if session.mailbox is not None:
+    if session.mailbox is not None and not is_room(target):
         session.mailbox.sent.add_run(target, lines, count, first_id)
+
+
+def _refusals(session: Session, target: bytes, lines: bytes, refusal: Refusal) -> Iterator[bytes]:
+    line = wire.error_line(refusal)
+    for text in texts_of(lines).split(b"\n"):
+        _undelivered(session, target, text, refusal)
+        yield line
 
 
 def note_sent(session: Session, count: int) -> None:

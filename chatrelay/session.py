@@ -7,7 +7,8 @@ asks of one is `chatrelay.interfaces.Connection` (docs/protocol.rst).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from chatrelay import wire
 from chatrelay.claims import Grant
@@ -142,6 +143,18 @@ class Session(Leaver):
         """Whether a command is not answered to its end; nothing else is served before."""
         return self._answering is not None
 
+    def begin_answer(self, lines: Iterable[bytes], ref: bytes) -> None:
+        """
+        Have an answer written as fast as it is read, behind one that is not at its end.
+
+        :param lines: without tags and ends.
+        :param ref: what they carry.
+        """
+        if self._answering is not None:
+            before, ref = self._answering
+            lines = chain(before, lines)
+        self._answering = (iter(lines), ref)
+
     def go_on(self) -> None:
         """Write more of a command's answer: to its end, or until the session must wait."""
         if self._answering is None:
@@ -155,6 +168,7 @@ class Session(Leaver):
         except Refusal as refusal:
             self.refuse(refusal, ref)
         self._answering = None
+        self.hold_if_over(self)
 
     # What the modules that serve its lines ask for.
 
@@ -217,7 +231,7 @@ class Session(Leaver):
             raise UnknownCommand
         if self.state is State.UNNAMED and not verb.before_naming:
             raise NotNamed
-        self._answering = (iter(verb.answer(self, command.arguments, ref)), ref)
+        self.begin_answer(verb.answer(self, command.arguments, ref), ref)
         self.go_on()
 
     def _check_share(self) -> bool:

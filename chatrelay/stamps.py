@@ -23,23 +23,24 @@ class Clock(Protocol):
 
 class Stamp:
     """
-    The id and the time of one message, the same for all who get it.
+    The id and the time of one message, or of a run of them, the same for all who get it.
 
     Each is made when it is first asked for: most recipients want neither.
     """
 
-    __slots__ = ("_clock", "_number", "_time_ms")
+    __slots__ = ("_clock", "_count", "_number", "_time_ms")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, count: int = 1) -> None:
         self._clock = clock
+        self._count = count
         self._number = 0
         self._time_ms = 0
 
     @property
     def number(self) -> int:
-        """The number that the message's id is."""
+        """The number that the first message's id is; each has one more than the one before."""
         if not self._number:
-            self._number = self._clock.ids.take()
+            self._number = self._clock.ids.take(self._count)
         return self._number
 
     @property
@@ -51,7 +52,7 @@ class Stamp:
 
     @property
     def id(self) -> bytes:
-        """The message's id, as it is written."""
+        """The first message's id, as it is written."""
         return self._clock.ids.write(self.number)
 
     @property

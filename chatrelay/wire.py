@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from chatrelay.errors import (
     BadLine,
-    BadRoom,
     BadTags,
     BadText,
     BadUtf8,
@@ -22,7 +21,7 @@ from chatrelay.errors import (
     Refusal,
     TooManyTargets,
 )
-from chatrelay.names import parse_name
+from chatrelay.names import is_room, parse_name, parse_room
 
 VERSION = 1
 MAX_TAGS_BYTES = 512
@@ -143,7 +142,7 @@ def parse_message(line: bytes, max_targets: int) -> Message:
         raise TooManyTargets()
     targets = written.split(b",")
     if len(targets) == 1 and is_room(written):
-        check_room(written)
+        parse_room(written)
     elif written != EVERYONE:
         for target in targets:
             if target == EVERYONE or is_room(target):
@@ -152,23 +151,6 @@ def parse_message(line: bytes, max_targets: int) -> Message:
     if not text:
         raise EmptyText()
     return Message(targets, text)
-
-
-def is_room(target: bytes) -> bool:
-    """Whether a target is written as a room."""
-    return target.startswith(b"#")
-
-
-def check_room(room: bytes) -> None:
-    """
-    Check a room's name: ``#`` and a name.
-
-    :raises BadRoom: it is not one.
-    """
-    try:
-        parse_name(room[1:])
-    except Refusal:
-        raise BadRoom() from None
 
 
 def parse_command(line: bytes) -> Command:

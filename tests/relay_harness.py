@@ -409,7 +409,7 @@ def what_is_left(world: World) -> dict[str, object]:
         "connections": world.factory._connections,
         "calls": world.clock.getDelayedCalls(),
     }
-    for part in (relay.registry, relay.flow, relay.admission):
+    for part in (relay.registry, relay.flow, relay.admission, relay.rooms):
         for field, value in vars(part).items():
             if isinstance(value, dict | set | list):
                 left[f"{type(part).__name__}.{field}"] = value

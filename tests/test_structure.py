@@ -26,7 +26,8 @@ PURE = [
     *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
     *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
-    *("chatrelay.mailbox.waiting", "chatrelay.state"),
+    *("chatrelay.mailbox.waiting", "chatrelay.state", "chatrelay.rooms.audience"),
+    *("chatrelay.rooms.room", "chatrelay.rooms.directory"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
     *(
         "chatrelay.client.answers",

@@ -18,10 +18,10 @@ from chatrelay.errors import (
     TooManyTargets,
     UnknownName,
 )
+from chatrelay.names import parse_room
 from chatrelay.wire import (
     Command,
     Message,
-    check_room,
     check_text,
     error_line,
     is_clean,
@@ -196,11 +196,11 @@ class RoomTests(SynchronousTestCase):
     def test_rooms(self) -> None:
         for room in (b"#a", b"#" + b"a" * 32, "#日本".encode(), b"#server"):
             self.assertTrue(is_room(room))
-            check_room(room)
+            parse_room(room)
 
     def test_no_rooms(self) -> None:
         for room in (b"#", b"##a", b"# a", b"#" + b"a" * 33, b"#a b", b"#\xff"):
-            self.assertRaises(BadRoom, check_room, room)
+            self.assertRaises(BadRoom, parse_room, room)
         self.assertFalse(is_room(b"ops"))
         self.assertFalse(is_room(b""))
 

@@ -8,11 +8,15 @@ wrote is served before it ends.
 
 from __future__ import annotations
 
-from chatrelay.commands import connection, mailbox, owning, people
+from chatrelay.commands import connection, mailbox, owning, people, rooms
 from chatrelay.commands.verb import Verb
 
 VERBS: dict[bytes, Verb] = {
-    verb.word: verb for verb in (*connection.VERBS, *owning.VERBS, *mailbox.VERBS, *people.VERBS)
+    verb.word: verb
+    for verb in (
+        *(*connection.VERBS, *owning.VERBS, *mailbox.VERBS, *people.VERBS),
+        *rooms.VERBS,
+    )
 }
 """Every command that this relay has, by its word."""
 

@@ -12,9 +12,8 @@ from chatrelay.errors import BadId, NotAllowed, UnknownRoom
 from chatrelay.mailbox.log import Entry
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.seams import Mailboxes
-from chatrelay.names import parse_name
+from chatrelay.names import is_room, parse_name, parse_room
 from chatrelay.pending import await_decision
-from chatrelay.wire import check_room, is_room
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -62,7 +61,7 @@ def _history(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes
     wanted = _read_wanted(session, words)
     target = wanted.target
     if target is not None and is_room(target):
-        check_room(target)
+        parse_room(target)
         raise UnknownRoom(target)
     party = parse_name(target).key if target is not None else None
     length = wanted.length if wanted.length is not None else DEFAULT_HISTORY_ENTRIES

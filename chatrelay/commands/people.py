@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from chatrelay.commands.verb import Verb, wrong_form
-from chatrelay.errors import TooManyWatches, UnknownRoom
+from chatrelay.errors import TooManyWatches
 from chatrelay.interfaces import Recipient
-from chatrelay.names import Name, parse_name
-from chatrelay.wire import check_room, is_room
+from chatrelay.names import Name, is_room, parse_name, parse_room
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -17,13 +16,14 @@ if TYPE_CHECKING:
 
 def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
     if len(words) > 1:
-        raise wrong_form("/who [NAME]")
+        raise wrong_form("/who [NAME or #ROOM]")
     registry = session.relay.registry
     if not words:
         recipients = list(registry)
     elif is_room(words[0]):
-        check_room(words[0])
-        raise UnknownRoom(words[0])
+        room = session.relay.rooms.find_joined(parse_room(words[0]), session.name.key)
+        found = [registry.find(key) for key in room]
+        recipients = [recipient for recipient in found if recipient is not None]
     else:
         recipient = registry.find(parse_name(words[0]).key)
         recipients = [recipient] if recipient is not None else []
@@ -39,10 +39,12 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
 
 
 def _who_line(session: Session, recipient: Recipient) -> bytes:
-    return b"!who %b since=%b idle=%d rooms=" % (
+    shared = session.relay.rooms.shared(session.name.key, recipient.name.key)
+    return b"!who %b since=%b idle=%d rooms=%b" % (
         recipient.name.shown,
         session.relay.timestamp(int(recipient.connected_s * 1000)),
         recipient.idle_s(),
+        b",".join([room.name.shown for room in shared]),
     )
 
 
@@ -70,7 +72,12 @@ def _names(session: Session, words: list[bytes]) -> list[tuple[bytes, Name]]:
 
 
 VERBS = (
-    Verb(b"who", "/who [NAME]", "who is here, since when, idle for how many seconds", _who),
+    Verb(
+        b"who",
+        "/who [NAME or #ROOM]",
+        "who is here, since when, idle for how many seconds, in which of your rooms",
+        _who,
+    ),
     Verb(b"watch", "/watch NAME…", "be told when a name comes or goes", _watch),
     Verb(b"unwatch", "/unwatch NAME…", "be told no more", _unwatch),
 )

@@ -6,7 +6,6 @@ from collections import deque
 from typing import Protocol
 
 from chatrelay.errors import Refusal
-from chatrelay.flow import Backlog
 from chatrelay.interfaces import Device
 from chatrelay.mailbox.entries import Run
 
@@ -15,20 +14,7 @@ _MARK_BYTES = 1024
 
 
 class ReadingDevice(Device, Protocol):
-    """
-    What a reader asks of its connection.
-
-    :ivar outbox: what is to be sent to it.
-    :ivar caps: what it asked to have added.
-    """
-
-    @property
-    def outbox(self) -> Backlog:
-        """What is to be sent to it."""
-
-    @property
-    def caps(self) -> frozenset[bytes]:
-        """What it asked to have added."""
+    """What a reader asks of its connection."""
 
     def deliver_kept(self, run: Run, *, is_again: bool) -> None:
         """

@@ -1,0 +1,191 @@
+"""
+The connections of a room's members: what is said there is encoded once for all that are
+written alike, and written to each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+from typing import NamedTuple
+
+from chatrelay.flow import Flow, Gate, Holder
+from chatrelay.interfaces import Listener
+from chatrelay.limits import Limits
+from chatrelay.stamps import Clock, Stamp
+
+
+class Writing(NamedTuple):
+    """
+    How a connection is written.
+
+    :ivar eol: how lines to it end.
+    :ivar has_id: whether messages to it have their ids,
+    :ivar has_time: and their times.
+    """
+
+    eol: bytes
+    has_id: bool
+    has_time: bool
+
+    def encode(self, lines: bytes, stamp: Stamp, clock: Clock) -> bytes:
+        """
+        Encode messages.
+
+        :param lines: LF after each.
+        :param stamp: theirs.
+        """
+        eol = self.eol
+        if not (self.has_id or self.has_time):
+            return lines if eol == b"\n" else lines.replace(b"\n", eol)
+        time = b"time=" + stamp.time if self.has_time else b""
+        if not self.has_id:
+            head = b"@" + time + b" "
+            return head + lines[:-1].replace(b"\n", eol + head) + eol
+        id_prefix = clock.ids.prefix
+        behind = b";" + time + b" " if time else b" "
+        return b"".join(
+            [
+                b"@id=%b%x%b%b%b" % (id_prefix, message_id, behind, line, eol)
+                for message_id, line in enumerate(lines[:-1].split(b"\n"), stamp.number)
+            ]
+        )
+
+
+class _Speakers(Holder):
+    """Those who wait until the room takes more."""
+
+    def pause_reading(self) -> None:
+        """Who speaks from now on is held, one by one."""
+
+    def resume_reading(self) -> None:
+        """They are read again."""
+        self.release_gates()
+
+
+class MajorityGate(Gate):
+    """The gate of a room: held while more than half of its listeners are over their marks."""
+
+    __slots__ = ("_listener_count", "_over", "_speakers")
+
+    def __init__(self) -> None:
+        self._speakers = _Speakers()
+        super().__init__(self._speakers)
+        self._listener_count = 0
+        self._over: set[Hashable] = set()
+
+    @property
+    def held(self) -> bool:
+        """Whether who speaks is held; the speaker does not count as a listener."""
+        return 2 * len(self._over) > max(0, self._listener_count - 1)
+
+    def hold(self, holder: Hashable) -> bool:
+        """A listener is over its mark; returns whether it was not before."""
+        is_new = holder not in self._over
+        self._over.add(holder)
+        return is_new
+
+    def release(self, holder: Hashable) -> None:
+        """A listener is over its mark no more, or is gone."""
+        self._over.discard(holder)
+        self._look_again()
+
+    def has_listeners(self, listener_count: int) -> None:
+        """So many connections listen from now on, the speaker among them."""
+        self._listener_count = listener_count
+        self._look_again()
+
+    def hold_speaker(self, speaker: Gate) -> None:
+        """Hold who has just spoken, if the room is held."""
+        if self._over and self.held:
+            speaker.hold(self._speakers)
+            self._speakers.held_gates.add(speaker)
+
+    def _look_again(self) -> None:
+        if not self.held:
+            self._speakers.release_gates()
+
+
+class Audience:
+    """
+    The connections of a room's members, by how each is written.
+
+    :ivar gate: held while too many of them take too little.
+    """
+
+    __slots__ = ("_clock", "_flow", "_groups", "_limits", "_writings", "gate")
+
+    def __init__(self, limits: Limits, flow: Flow, clock: Clock) -> None:
+        """Begin with nobody."""
+        self.gate = MajorityGate()
+        self._limits = limits
+        self._flow = flow
+        self._clock = clock
+        self._groups: dict[Writing, dict[Listener, None]] = {}
+        self._writings: dict[Listener, Writing] = {}
+
+    def __len__(self) -> int:
+        return len(self._writings)
+
+    def __contains__(self, device: Listener) -> bool:
+        return device in self._writings
+
+    def place(self, device: Listener) -> None:
+        """A connection of a member came, or is written otherwise than before."""
+        writing = Writing(device.eol, b"id" in device.caps, b"time" in device.caps)
+        before = self._writings.get(device)
+        if before == writing:
+            return
+        if before is not None:
+            self._take_out(device, before)
+        self._writings[device] = writing
+        self._groups.setdefault(writing, {})[device] = None
+        self.gate.has_listeners(len(self._writings))
+
+    def remove(self, device: Listener) -> None:
+        """A connection is gone, or its member; or it is written out of a log from now on."""
+        writing = self._writings.pop(device, None)
+        if writing is not None:
+            self._take_out(device, writing)
+            self.gate.has_listeners(len(self._writings))
+            device.outbox.held_gates.discard(self.gate)
+            self.gate.release(device.outbox)
+
+    def write(self, lines: bytes, count: int, stamp: Stamp, spared: Collection[Listener]) -> None:
+        """
+        Write what was said.
+
+        :param lines: as `Writing.encode` has it.
+        :param count: how many.
+        :param spared: who does not get it.
+        """
+        most_bytes = self._limits.high_water_bytes
+        for writing, devices in self._groups.items():
+            data = writing.encode(lines, stamp, self._clock)
+            for device in devices:
+                if device in spared:
+                    continue
+                outbox = device.outbox
+                outbox.write(data)
+                device.messages_out += count
+                if outbox.unsent_bytes > most_bytes:
+                    self._flow.over_mark(outbox, self.gate)
+
+    def tell(self, line: bytes, spared: Collection[Listener] = ()) -> None:
+        """
+        Write a line of the relay's own.
+
+        :param spared: who does not get it.
+        """
+        most_bytes = self._limits.high_water_bytes
+        for device in self._writings:
+            if device not in spared:
+                device.answer(line, b"")
+                if device.outbox.unsent_bytes > most_bytes:
+                    # Nobody waits for who is only told something.
+                    self._flow.over_mark(device.outbox, None)
+
+    def _take_out(self, device: Listener, writing: Writing) -> None:
+        group = self._groups[writing]
+        del group[device]
+        if not group:
+            del self._groups[writing]
