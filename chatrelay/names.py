@@ -86,6 +86,22 @@ def is_room(written: bytes) -> bool:
     return written.startswith(b"#")
 
 
+def key_of_party(party: bytes) -> bytes:
+    """
+    What the other side of a message is compared by.
+
+    :param party: a name, ``#ROOM``, ``#ROOM%NAME``, ``*`` or ``*%NAME``, where each name is valid.
+    :returns: the same with the key of each name.
+    :raises BadName: one is not.
+    """
+    conversation, percent, sender = party.partition(b"%")
+    if conversation.startswith(b"#"):
+        key = b"#" + parse_name(conversation[1:]).key
+    else:
+        key = conversation if conversation == b"*" else parse_name(conversation).key
+    return key + percent + parse_name(sender).key if percent else key
+
+
 @lru_cache(maxsize=_CACHED_NAMES)
 def _parse_international(written: bytes) -> Name | None:
     # None instead of an exception, so that the cache remembers refusals too.

@@ -77,6 +77,13 @@ class InFlightTests(SynchronousTestCase):
         # Nothing of the bytes is lost when a run is taken in parts.
         self.assertEqual(sum(header.size_bytes for header in rest), size_bytes)
 
+    def test_who_said_something_in_a_room_is_not_told_who_acked_it(self) -> None:
+        in_flight = InFlight()
+        in_flight.add(run(1, 2, party=b"#ops%alice"))
+        in_flight.add(run(3, 1, party=b"alice"))
+        told = [header.refs_and_ids() for header in in_flight.take(9)]
+        self.assertEqual([[number for _, number in refs] for refs in told], [[], [3]])
+
     def test_what_is_cleared_is_added_again(self) -> None:
         in_flight = InFlight()
         in_flight.add(run(1, 5))

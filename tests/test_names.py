@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.errors import BadName
-from chatrelay.names import MAX_NAME_BYTES, SERVER_NAME, Name, parse_name
+from chatrelay.names import MAX_NAME_BYTES, SERVER_NAME, Name, key_of_party, parse_name
 
 DEVANAGARI_KI = "\u0915\u093f"  # a letter and a mark that have no single code point
 ACCEPTED = [
@@ -155,6 +155,26 @@ class NameTests(SynchronousTestCase):
 
     def test_the_longest_name_in_bytes(self) -> None:
         self.assertEqual(len(parse("\U00020000" * 32).shown), MAX_NAME_BYTES)
+
+
+class PartyTests(SynchronousTestCase):
+    """What the other side of a message is compared by."""
+
+    def test_table(self) -> None:
+        for party, key in (
+            ("alice", "alice"),
+            ("Alice", "alice"),
+            ("#Ops", "#ops"),
+            ("#Ops%Alice", "#ops%alice"),
+            ("#Ärger%ÄNNE", "#ärger%änne"),
+            ("*", "*"),
+            ("*%Alice", "*%alice"),
+        ):
+            self.assertEqual(key_of_party(party.encode()).decode(), key)
+
+    def test_what_is_none(self) -> None:
+        for party in (b"", b"#", b"#%alice", b"#ops%", b"%alice", b"##ops", b"**"):
+            self.assertRaises(BadName, key_of_party, party)
 
 
 NAME_CHARACTERS = st.one_of(

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.mailbox.entries import Kind, Run
 from chatrelay.mailbox.log import Bounds, Changes
 from chatrelay.store import database as module
 from chatrelay.store.accounts import Accounts
+from chatrelay.store.chunks import chunk_rows
 from chatrelay.store.database import (
     APPLICATION_ID,
     FILE_NAME,
@@ -507,6 +509,31 @@ class UpgradeTests(DatabaseTestCase):
                 logs.write([Changes(number, read_id=7)], BOUNDS, NOW_S)
             self.assertEqual(logs.load(number, NOW_S, 0.0).read_id, 7)
             database.close()
+
+    def test_what_was_kept_before_there_were_rooms_is_as_it_was(self) -> None:
+        for path in sorted(SCHEMA_DIRECTORY.glob("*.sql"))[:2]:
+            self.schema(path.name, path.read_text())
+        (self.schema_directory / "0001-first.sql").unlink()
+        shutil.rmtree(self.directory)
+        runs = [Run(Kind.RECEIVED, 7, 2, 1000, b"dave", 2, b"", b"one\ntwo")]
+        with closing(self.open()) as database, database.transaction():
+            for written in ("carol", "dave"):
+                Accounts(database.connection).add(name(written), HASH, NOW_S)
+            row = (1, 0, *chunk_rows(runs, NOW_S)[0])
+            database.connection.execute("INSERT INTO chunk VALUES (NULL, ?,?,?,?,?,?,?,?)", row)
+            database.connection.execute("INSERT INTO mailbox VALUES (1, 7, 7)")
+        database = open_database(self, self.directory)
+        with database.transaction():
+            accounts = Accounts(database.connection)
+            self.assertEqual(accounts.logs.page(1, 0, 1000), runs)
+            self.assertEqual(accounts.logs.load(1, NOW_S, 0.0).read_id, 7)
+            self.assertEqual(accounts.rooms.all(), [])
+            room = accounts.rooms.keep(b"#ops", b"#Ops", 1, [2], NOW_S)
+            changes = [Changes(1, runs[:0], is_over=True), Changes(0, runs, room=room)]
+            self.assertEqual(accounts.logs.write(changes, BOUNDS, NOW_S).gone_rooms, set())
+            [kept] = accounts.rooms.all()
+        self.assertEqual((kept.members, kept.entries), ([(1, True), (2, True)], 2))
+        self.assertEqual(len(list(self.directory.glob("*.version-2.*.backup"))), 1)
 
     def test_the_backup_can_take_its_place(self) -> None:
         self.insert()

@@ -27,7 +27,7 @@ PURE = [
     *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
     *("chatrelay.mailbox.waiting", "chatrelay.state", "chatrelay.rooms.audience"),
-    *("chatrelay.rooms.room", "chatrelay.rooms.directory"),
+    *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
     *(
         "chatrelay.client.answers",

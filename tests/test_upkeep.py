@@ -28,6 +28,7 @@ class FakeLogs:
         self.pieces = pieces
         self.used = MAX_BYTES + 1
         self.freed_in: dict[int, int] = {}
+        self.pieces_of_rooms = 0
         self.asked: list[int] = []
 
     def give_up(self, *, after_number: int, **_before: float) -> GivenUp:
@@ -35,7 +36,12 @@ class FakeLogs:
         freed = self.freed_in.pop(after_number, 0)
         self.used -= freed
         until = after_number + 1
-        return GivenUp({7: (1, freed)} if freed else {}, until if until < self.pieces else 0)
+        self.pieces_of_rooms -= 1
+        return GivenUp(
+            {7: (1, freed)} if freed else {},
+            until if until < self.pieces else 0,
+            has_more_of_rooms=self.pieces_of_rooms > 0,
+        )
 
     def used_bytes(self) -> int:
         return self.used
@@ -90,6 +96,12 @@ class FullTests(SynchronousTestCase):
         self.assertEqual(len(logs.asked), 10)
         self.pass_time(1)
         self.assertEqual(len(logs.asked), 20)
+
+    def test_what_is_left_in_rooms_is_looked_for_where_names_have_nothing(self) -> None:
+        logs = self.start(1)
+        logs.pieces_of_rooms = 3
+        self.pass_time(1)
+        self.assertEqual(logs.asked, [0, 0, 0])
 
     def test_once_a_minute_it_is(self) -> None:
         logs = self.start(500)

@@ -38,7 +38,8 @@ class Run(NamedTuple):
     :ivar first_id: of the first; each has one more than the one before.
     :ivar length: how many.
     :ivar time_ms: when they were accepted, in milliseconds since the epoch.
-    :ivar party: the other name.
+    :ivar party: the other name.  Of what was said in a room it is ``#ROOM%NAME`` where it was
+        received and ``#ROOM`` where it was sent, as each was written.
     :ivar account: the number of the sender's account, of `RECEIVED` ones; see
         `chatrelay.mailbox.shares`.
     :ivar refs: theirs, a space between; empty if they have none.

@@ -30,6 +30,7 @@ class Asked:
         party: bytes | None,
         count: int,
         *,
+        room: int = 0,
         before_id: int | None = None,
         after_id: int | None = None,
     ) -> None:
@@ -38,6 +39,7 @@ class Asked:
         self._account = account
         self._party = party
         self._count = count
+        self._room = room
         self._before_id = before_id
         self._after_id = after_id
         self._found: list[Entry] = []
@@ -46,6 +48,7 @@ class Asked:
         """Read the next piece, in the thread of the store."""
         return accounts.logs.history(
             *(self._account, self._party, self._count - len(self._found)),
+            room=self._room,
             before_id=self._before_id,
             after_id=self._after_id,
         )

@@ -57,8 +57,8 @@ class Header(NamedTuple):
         )
 
     def refs_and_ids(self) -> list[tuple[bytes, int]]:
-        """The ref and the id of each; empty if they have no refs."""
-        if not self.refs:
+        """The ref and the id of each; empty if they have no refs, or were said in a room."""
+        if not self.refs or self.party.startswith(b"#"):
             return []
         ids = range(self.first_id, self.first_id + self.length)
         return list(zip(self.refs.split(b" "), ids, strict=True))

@@ -18,6 +18,8 @@ class Changes(NamedTuple):
     :ivar read_id: up to which id it is read; 0 for no change.
     :ivar offered_id: the last id that may be sent to who has to ack it; 0 for no change.
     :ivar is_over: whether it holds more than it may.
+    :ivar room: the number of the room whose log it is, `account` is 0 then; only `received` and
+        `is_over` say something of one.
     """
 
     account: int
@@ -26,6 +28,7 @@ class Changes(NamedTuple):
     read_id: int = 0
     offered_id: int = 0
     is_over: bool = False
+    room: int = 0
 
 
 class Bounds(NamedTuple):
@@ -53,11 +56,15 @@ class Written(NamedTuple):
     :ivar gone: the accounts that are not there any more; nothing was written for them.
     :ivar freed: by account, the entries and the bytes that were given up.
     :ivar used_bytes: what all logs and accounts take in the file.
+    :ivar gone_rooms: the same as `gone` of rooms.
+    :ivar freed_rooms: the same as `freed`, by room.
     """
 
     gone: set[int]
     freed: dict[int, tuple[int, int]]
     used_bytes: int
+    gone_rooms: set[int] = set()
+    freed_rooms: dict[int, tuple[int, int]] = {}
 
 
 class GivenUp(NamedTuple):
@@ -65,11 +72,21 @@ class GivenUp(NamedTuple):
     What became of looking for what is old.
 
     :ivar freed: by account, the entries and the bytes that were given up.
-    :ivar until: up to where it was looked at; 0 if nothing older than was asked for is behind.
+    :ivar until: up to where the logs of accounts were looked at; 0 if nothing older than was
+        asked for is behind.
+    :ivar freed_rooms: the same as `freed`, by room.
+    :ivar has_more_of_rooms: whether more of rooms may be older than was asked for.
     """
 
     freed: dict[int, tuple[int, int]]
     until: int
+    freed_rooms: dict[int, tuple[int, int]] = {}
+    has_more_of_rooms: bool = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it is worth looking again."""
+        return bool(self.until) or self.has_more_of_rooms
 
 
 class Loaded(NamedTuple):
@@ -99,7 +116,11 @@ class Loaded(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One message of a history: its id, its time, who wrote to whom, and the text."""
+    """
+    One message of a history: its id, its time, who wrote to whom, and the text.
+
+    :ivar party: the other name; of what was said in a room, as `chatrelay.mailbox.entries.Run`.
+    """
 
     id: int
     time_ms: int

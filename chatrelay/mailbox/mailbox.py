@@ -21,7 +21,7 @@ from chatrelay.mailbox.seams import Keeper
 from chatrelay.mailbox.sent import Sent
 from chatrelay.mailbox.shares import BOTS, Shares
 from chatrelay.mailbox.waiting import Ack, Batch, Pending
-from chatrelay.names import Name, parse_name
+from chatrelay.names import Name, key_of_party
 from chatrelay.refs import AcceptedRefs, AcceptedRun
 from chatrelay.stamps import Stamp
 
@@ -81,7 +81,7 @@ class Mailbox:
         for age_s, run in log.accepted:
             self.refs.accept(
                 AcceptedRun(
-                    *(parse_name(run.party).key, run.refs.split(b" "), run.texts, now_s - age_s),
+                    *(key_of_party(run.party), run.refs.split(b" "), run.texts, now_s - age_s),
                     first_id=run.first_id,
                     are_digests=run.kind is Kind.REMEMBERED,
                 )
@@ -389,7 +389,7 @@ class Mailbox:
                 mailbox.note_acked(self.name.shown, refs)
 
     def _note_acked(self, run: Run) -> None:
-        key = parse_name(run.party).key
+        key = key_of_party(run.party)
         now_s = self._keeper.now_s()
         for _, ref, message_id in run.entries():
             accepted = self.refs.find(ref, key, now_s)

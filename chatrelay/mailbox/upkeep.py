@@ -86,7 +86,7 @@ class Upkeep:
             self._jobs += 1
             self._pruned_until = given_up.until
             self._freed(given_up.freed)
-            if not given_up.until:
+            if not given_up.has_more:
                 # There may be nothing to give up, and much to look at: the store has other work.
                 rest_s = min(PRUNE_INTERVAL_S, float(self._jobs))
                 self._rests_until_s = self._relay.seconds() + rest_s

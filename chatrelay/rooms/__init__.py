@@ -1,1 +1,1 @@
-"""Rooms: who is in which, and what is said there (docs/protocol.rst, *Rooms*)."""
+"""Rooms: who belongs to them, what is said there, and what is kept of that."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from chatrelay.names import Name
 from chatrelay.store.logs import Logs
+from chatrelay.store.rooms import Rooms
 
 MAX_TOKENS = 256
 """Tokens of one account; the longest unused goes for another."""
@@ -110,7 +111,8 @@ class Accounts:
     """
     The accounts behind one connection.
 
-    :ivar logs: their logs.
+    :ivar logs: their logs, and those of rooms.
+    :ivar rooms: the rooms that they keep.
 
     `find`, `owned`, `look_up`, `count`, iteration, `last_revocation`, `is_revoked` and
     `revocations_after` only read.  All others write, and are called inside a
@@ -121,7 +123,8 @@ class Accounts:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.logs = Logs(connection)
+        self.rooms = Rooms(connection)
+        self.logs = Logs(connection, self.rooms)
 
     def find(self, key: bytes) -> Account | None:
         """The account of a name."""

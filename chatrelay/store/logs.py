@@ -12,19 +12,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chatrelay.ids import SET_ASIDE
-from chatrelay.mailbox.entries import Kind, Run, encode, parted
+from chatrelay.mailbox.entries import Kind, Run
 from chatrelay.mailbox.log import Bounds, Changes, GivenUp, Loaded, Piece, Written
-from chatrelay.store.histories import decoded, read_piece
+from chatrelay.store.chunks import COLUMNS, Held, chunk_rows, decoded, freed_by, too_many
+from chatrelay.store.histories import read_piece
+from chatrelay.store.rooms import Rooms
+from chatrelay.store.rows import delete, fetch, insert, those_there
 
-# Rows for one statement: powers of two, so that SQLite's compiled statements are used again.
-_MOST_ROWS = 256
-# A log that is over its bound is cut to this part of it, and not at every commit.
-_CUT_TO = 0.95
 # Rows that are given up at once, and rows that are looked at for them: milliseconds.
 _OLDEST_ROWS = 1000
 _LOOKED_AT_ROWS = 5000
-
-_CHUNK_COLUMNS = "account, is_sent, first_id, last_id, entries, size_bytes, written_s, data"
 
 # Most names that come back at once have nothing: for them it is one query instead of six.
 _HAS_ANY = """
@@ -36,7 +33,7 @@ SELECT EXISTS (SELECT 1 FROM mailbox WHERE account = ?1)
 
 class Logs:
     """
-    The logs behind one connection.
+    The logs behind one connection, those of the kept rooms among them.
 
     `owned_names`, `load`, `page`, `history` and `used_bytes` only read.  All others write, and
     are called inside a transaction that the caller has opened.
@@ -44,8 +41,9 @@ class Logs:
     Each raises ``sqlite3.Error`` if the database fails, and `StoreError` if a log is damaged.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, rooms: Rooms) -> None:
         self._connection = connection
+        self._rooms = rooms
 
     def owned_names(self, keys: Sequence[bytes] | None = None) -> list[tuple[int, bytes, bytes]]:
         """The number, key and shown name of all accounts, or of those with these keys."""
@@ -112,31 +110,25 @@ class Logs:
 
     def write(self, changes: Sequence[Changes], bounds: Bounds, now_s: float) -> Written:
         """Write what has changed in several logs."""
+        of_rooms = [change for change in changes if change.room]
+        changes = [change for change in changes if not change.room]
         numbers = [change.account for change in changes]
-        there = {number for (number,) in self._with_marks("account", "number", numbers)}
+        there = those_there(self._connection, "account", numbers)
         rows = [
-            (
-                change.account,
-                is_sent,
-                runs[0].first_id,
-                runs[-1].last_id,
-                sum(run.length for run in runs),
-                sum(run.size_bytes for run in runs),
-                now_s,
-                encode(runs),
-            )
+            (change.account, is_sent, *row)
             for change in changes
             if change.account in there
             for is_sent, added in ((0, change.received), (1, change.sent))
-            for runs in parted(added)
+            for row in chunk_rows(added, now_s)
         ]
-        self._insert(f"INSERT INTO chunk ({_CHUNK_COLUMNS})", rows, "")
+        insert(self._connection, f"INSERT INTO chunk (account, is_sent, {COLUMNS})", rows)
         positions = [
             (change.account, change.read_id, change.offered_id)
             for change in changes
             if change.account in there and (change.read_id or change.offered_id)
         ]
-        self._insert(
+        insert(
+            self._connection,
             "INSERT INTO mailbox (account, read_id, offered_id)",
             positions,
             " ON CONFLICT (account) DO UPDATE SET read_id = max(read_id, excluded.read_id),"
@@ -152,7 +144,9 @@ class Logs:
                 given_up = (given_up[0] + cut[0], given_up[1] + cut[1])
             if given_up[0]:
                 freed[change.account] = given_up
-        return Written(set(numbers) - there, freed, self.used_bytes())
+        gone_rooms, freed_rooms = self._rooms.write(of_rooms, bounds, now_s)
+        gone = set(numbers) - there
+        return Written(gone, freed, self.used_bytes(), gone_rooms, freed_rooms)
 
     def page(self, account: int, after_id: int, max_bytes: int) -> list[Run]:
         """
@@ -177,12 +171,16 @@ class Logs:
         party: bytes | None,
         count: int,
         *,
+        room: int = 0,
         before_id: int | None = None,
         after_id: int | None = None,
     ) -> Piece:
         """Read some of a log, in order; see `chatrelay.store.histories.read_piece`."""
         return read_piece(
-            *(self._connection, account, party, count), before_id=before_id, after_id=after_id
+            *(self._connection, account, party, count),
+            room=room,
+            before_id=before_id,
+            after_id=after_id,
         )
 
     def block(self, account: int, key: bytes, shown: bytes) -> None:
@@ -204,7 +202,7 @@ class Logs:
         Give up some of what is the oldest in all logs.
 
         :param written_before_s: what was written before, read or not.
-        :param read_before_s: the same of what is read or was sent.
+        :param read_before_s: the same of what is read or was sent, or was said in a room.
         :param after_number: how far it was looked at before.
         """
         # In the order of the commits, which is that of time whatever the clock says.
@@ -224,7 +222,15 @@ class Logs:
         )
         if len(oldest) == _OLDEST_ROWS:
             until, young = oldest[-1][0], None
-        return GivenUp(self._delete(oldest), (until or 0) if young is None else 0)
+        freed_rooms, has_more_of_rooms = self._rooms.give_up(
+            written_before_s=max(written_before_s, read_before_s), most_rows=_OLDEST_ROWS
+        )
+        return GivenUp(
+            self._delete([Held(*row) for row in oldest]),
+            (until or 0) if young is None else 0,
+            freed_rooms,
+            has_more_of_rooms,
+        )
 
     def used_bytes(self) -> int:
         """What everything takes in the file, without its free pages."""
@@ -280,59 +286,19 @@ class Logs:
                 break
             needed.add(number)
             sent_entries += chunk_entries
-        given_up: list[tuple[int, int, int, int]] = []
-        for row in self._connection.execute(
+        rows = self._rows(
             "SELECT number, chunk.account, entries, size_bytes FROM chunk"
             " LEFT JOIN mailbox ON mailbox.account = chunk.account WHERE chunk.account = ?"
             " AND (is_sent = 1 OR last_id <= coalesce(read_id, 0)) ORDER BY first_id",
-            (account,),
-        ).fetchall():
-            if entries <= bounds.entries * _CUT_TO and size_bytes <= bounds.size_bytes * _CUT_TO:
-                break
-            if row[0] not in needed:
-                given_up.append(row)
-                entries -= row[2]
-                size_bytes -= row[3]
+            account,
+        )
+        chunks = [Held(*row) for row in rows if row[0] not in needed]
+        given_up = too_many(chunks, bounds, entries, size_bytes)
         return self._delete(given_up).get(account, (0, 0))
 
-    def _delete(self, rows: Sequence[tuple[int, int, int, int]]) -> dict[int, tuple[int, int]]:
-        freed: dict[int, tuple[int, int]] = {}
-        for _, account, entries, size_bytes in rows:
-            before = freed.get(account, (0, 0))
-            freed[account] = (before[0] + entries, before[1] + size_bytes)
-        numbers = [row[0] for row in rows]
-        for start in range(0, len(numbers), _MOST_ROWS):
-            some = numbers[start : start + _MOST_ROWS]
-            marks = ", ".join("?" * len(some))
-            self._rows(f"DELETE FROM chunk WHERE number IN ({marks})", *some)  # noqa: S608
-        return freed
-
-    def _insert(self, into: str, rows: Sequence[tuple[Any, ...]], behind: str) -> None:
-        # Each statement gives the interpreter away and has to wait to have it back: as few as
-        # can be.
-        start = 0
-        while start < len(rows):
-            count = min(_MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-            some = rows[start : start + count]
-            one = "(" + ", ".join("?" * len(some[0])) + ")"
-            values = [value for row in some for value in row]
-            marks = ", ".join([one] * count)
-            self._connection.execute(f"{into} VALUES {marks}{behind}", values)
-            start += count
-
-    def _with_marks(self, table: str, column: str, values: Sequence[int]) -> list[Any]:
-        found: list[Any] = []
-        start = 0
-        while start < len(values):
-            count = min(_MOST_ROWS, 1 << (len(values) - start).bit_length() - 1)
-            marks = ", ".join("?" * count)
-            found += self._rows(
-                f"SELECT {column} FROM {table} WHERE {column} IN ({marks})",  # noqa: S608
-                *values[start : start + count],
-            )
-            start += count
-        return found
+    def _delete(self, chunks: Sequence[Held]) -> dict[int, tuple[int, int]]:
+        delete(self._connection, "chunk", [chunk.number for chunk in chunks])
+        return freed_by(chunks)
 
     def _rows(self, query: str, *values: bytes | str | float) -> list[Any]:
-        # To the end, so that no statement stays open when its transaction ends.
-        return self._connection.execute(query, values).fetchall()
+        return fetch(self._connection, query, *values)
