@@ -3,11 +3,15 @@ Every bound of the relay, with its unit and its default, in one place.
 
 The options of ``twistd chatrelay`` read their defaults here; docs/protocol.rst,
 *Limits*, is the same table for people.
+
+They may change while a relay runs: who keeps the limits reads a bound where it is needed, and
+never keeps the number; only those in `FIXED` stay what they were when the relay started.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -117,3 +121,42 @@ class Limits:
     turn_s: float = 0.003
     max_console_lines_per_s: int = 50
     max_undelivered_lines_per_s: int = 10
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether anything is kept that was read or sent."""
+        return self.history_s > 0
+
+    def fixed(self, others: Limits) -> set[str]:
+        """Tell in which ways a running relay with these limits can not become like others."""
+        names = {name for name in FIXED if getattr(self, name) != getattr(others, name)}
+        if self.keeps_history != others.keeps_history:
+            # What goes past the logs of owned names was chosen by it.
+            names.add("history_s")
+        return names
+
+    def change_to(self, others: Limits) -> None:
+        """Become like other limits for everybody who has these, but for what `fixed` tells."""
+        fixed = self.fixed(others)
+        for field in fields(self):
+            if field.name not in fixed:
+                object.__setattr__(self, field.name, getattr(others, field.name))
+
+
+FIXED = frozenset(
+    {
+        # Its clients were told.
+        "max_line_bytes",
+        # Threads, and what is counted for a while.
+        "max_running_hashes",
+        "ref_lifetime_s",
+        "slow_window_s",
+        "max_unwritten_bytes",
+        "max_console_lines_per_s",
+        "max_undelivered_lines_per_s",
+    }
+)
+"""The names of the limits that a relay has for as long as it runs."""
+
+PUBLIC_LIMITS: Mapping[str, int | float] = {}
+"""What is other with ``--public``, by the names of the limits: right for strangers."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from chatrelay.devices import Devices
 from chatrelay.errors import NameInUse, NameReserved, TooManyClients, TooManyWatches
 from chatrelay.interfaces import Device, Recipient, RunRecipient, RunTaker
+from chatrelay.limits import Limits
 from chatrelay.names import SERVER_NAME, Name
 
 if TYPE_CHECKING:
@@ -62,15 +63,12 @@ class Registry:
     :ivar logs: the same for messages with refs: the logs that they go into.
     """
 
-    def __init__(
-        self, reserved: Iterable[Name] = (), max_watches: int = 128, max_devices: int = 32
-    ) -> None:
+    def __init__(self, reserved: Iterable[Name] = (), limits: Limits | None = None) -> None:
         """
         Begin with nobody here.
 
         :param reserved: names that no client may have without proof that it owns them.
-        :param max_watches: names that one watcher may watch.
-        :param max_devices: connections that one name may have.
+        :param limits: names that one watcher may watch, connections that one name may have.
         """
         self.routes: dict[bytes, RunTaker] = {}
         self.logs: dict[bytes, Mailbox] = {}
@@ -78,8 +76,7 @@ class Registry:
         self._holders: dict[bytes, Device | Devices] = {}
         self._bots: dict[bytes, Recipient] = {}
         self._reserved = {name.key for name in reserved}
-        self._max_watches = max_watches
-        self._max_devices = max_devices
+        self._limits = limits or Limits()
         self._watchers: dict[bytes, dict[Watcher, bytes]] = {}
         self._watched: dict[Watcher, set[bytes]] = {}
         self._client_count = 0
@@ -163,7 +160,7 @@ class Registry:
         if holder is not None and not is_proven and not holder.includes(device):
             raise NameInUse(name.shown)
         is_one_more = isinstance(holder, Devices) and not holder.includes(device)
-        if is_one_more and len(self.devices(name.key)) >= self._max_devices:
+        if is_one_more and len(self.devices(name.key)) >= self._limits.max_devices:
             raise TooManyClients(sentence=_TOO_MANY_DEVICES)
         if previous is not None and previous.key != name.key:
             self.release(device, previous)
@@ -246,7 +243,7 @@ class Registry:
         """
         watched = self._watched.setdefault(watcher, set())
         if name.key not in watched:
-            if len(watched) >= self._max_watches:
+            if len(watched) >= self._limits.max_watches:
                 raise TooManyWatches()
             watched.add(name.key)
         self._watchers.setdefault(name.key, {})[watcher] = written

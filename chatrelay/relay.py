@@ -81,9 +81,7 @@ class Relay:
         self.wall_clock = wall_clock
         operators = [*operators]
         self.operators = {name.key for name in operators}
-        self.registry = Registry(
-            [*reserved, *operators], self.limits.max_watches, self.limits.max_devices
-        )
+        self.registry = Registry([*reserved, *operators], self.limits)
         self.flow = Flow(self.limits, seconds)
         self.console = Console(self.limits, verbose=verbose)
         self.claims: Claims = claims or FreeNames()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.errors import NameInUse, NameReserved, TooManyWatches
+from chatrelay.limits import Limits
 from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
 
@@ -43,7 +44,7 @@ class Person:
 
 class RegistryTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.registry = Registry([OPS], max_watches=2)
+        self.registry = Registry([OPS], Limits(max_watches=2))
         self.ann, self.bob = Person(ANN), Person(BOB)
 
     def test_claim_find_release(self) -> None:
@@ -119,7 +120,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual((self.registry._watched, self.registry._watchers), ({}, {}))
 
     def test_a_refused_first_watch_leaves_nothing(self) -> None:
-        registry = Registry(max_watches=0)
+        registry = Registry(limits=Limits(max_watches=0))
         self.assertRaises(TooManyWatches, registry.watch, self.bob, ANN, b"ann")
         registry.unwatch_all(self.bob)
         self.assertEqual((registry._watched, registry._watchers), ({}, {}))
@@ -136,7 +137,7 @@ class RegistryTests(SynchronousTestCase):
     )
     def test_whoever_watches_knows_who_is_here(self, actions: list[tuple[str, int, bytes]]) -> None:
         """What a watcher was told last is what is true."""
-        registry = Registry(max_watches=9)
+        registry = Registry(limits=Limits(max_watches=9))
         people = [Person(ANN) for _ in range(3)]
         believed: list[dict[bytes, bool]] = [{} for _ in people]
         for action, number, written in actions:

@@ -74,7 +74,7 @@ class WriterTests(SynchronousTestCase):
         self.told: list[tuple[list[tuple[int, list[int]]], object]] = []
         self.writer = Writer(
             self.store,
-            BOUNDS,
+            lambda: BOUNDS,
             self.note,
             max_waiting_bytes=100_000,
             wall_clock=lambda: 0.0,

@@ -29,6 +29,7 @@ from chatrelay.accounts.authentication import (
 )
 from chatrelay.claims import Claim, Decided, Grant, IGrant, Registration, Revoked
 from chatrelay.errors import BadSecret, Busy, NameOwned, NotAllowed, Refusal, StoreFailed
+from chatrelay.limits import Limits
 from chatrelay.names import Name
 from chatrelay.networks import network_of
 from chatrelay.secret import check_secret, is_token
@@ -58,7 +59,7 @@ class AccountClaims:
         store: Store,
         prover: Prover,
         *,
-        max_accounts: int,
+        limits: Limits,
         wall_clock: Callable[[], float],
         call_later: Callable[[Callable[[], None]], object],
         is_owned: Callable[[bytes], bool],
@@ -67,7 +68,7 @@ class AccountClaims:
         """
         Decide from now on.
 
-        :param max_accounts: how many names may be registered.
+        :param limits: how many names may be registered.
         :param wall_clock: seconds since the epoch.
         :param call_later: calls in the reactor's next turn.
         :param is_owned: whether a name had an account when that was last looked at.
@@ -77,7 +78,7 @@ class AccountClaims:
         self.portal = Portal(NameRealm(), [AccountChecker(store, prover, wall_clock)])
         self._store = store
         self._prover = prover
-        self._max_accounts = max_accounts
+        self._limits = limits
         self._wall_clock = wall_clock
         self._revision = revision
         self._is_polling = False
@@ -236,7 +237,7 @@ class AccountClaims:
                 secret_hash,
                 network,
                 self._wall_clock(),
-                self._max_accounts,
+                self._limits.max_accounts,
             )
         else:
             secret_hash = await self._change(registration, found.account, found)

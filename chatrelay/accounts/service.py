@@ -92,7 +92,7 @@ class AccountService(Service):
         relay.claims = AccountClaims(
             self.store,
             Prover(hashes, relay.limits, relay.seconds, relay.console),
-            max_accounts=relay.limits.max_accounts,
+            limits=relay.limits,
             wall_clock=relay.wall_clock,
             call_later=call_later,
             is_owned=self._mailboxes.is_owned,

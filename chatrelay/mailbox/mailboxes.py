@@ -72,13 +72,6 @@ class Mailboxes:
         )
         self._watched: dict[Mailbox, None] = {}
         self._to_write_again: dict[Mailbox, None] = {}
-        self._bounds = Bounds(
-            self.limits.max_mailbox_entries,
-            self.limits.max_mailbox_bytes,
-            self.limits.history_s > 0,
-            self.limits.ref_lifetime_s,
-            self.limits.max_refs,
-        )
         self._histories = Histories(store)
         self._upkeep = Upkeep(relay, store, self._note_freed)
         self._writer = Writer(
@@ -88,6 +81,16 @@ class Mailboxes:
             max_waiting_bytes=self.limits.max_unwritten_bytes,
             wall_clock=lambda: self.now_ms() / 1000,
             call_later=call_later,
+        )
+
+    def _bounds(self) -> Bounds:
+        limits = self.limits
+        return Bounds(
+            limits.max_mailbox_entries,
+            limits.max_mailbox_bytes,
+            limits.keeps_history,
+            limits.ref_lifetime_s,
+            limits.max_refs,
         )
 
     # By name.
@@ -245,7 +248,9 @@ class Mailboxes:
         then: Callable[[Page | None], None],
     ) -> None:
         """Read some of a log; who has to ack it is noted to be offered it before it is."""
-        job = partial(_page, mailbox.account, after_id, has_to_ack=has_to_ack, bounds=self._bounds)
+        job = partial(
+            _page, mailbox.account, after_id, has_to_ack=has_to_ack, bounds=self._bounds()
+        )
         # What is not offered to anybody is only read, and waits for no disk.
         reading = self._store.write(job) if has_to_ack else self._store.read(job)
 

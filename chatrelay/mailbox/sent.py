@@ -24,7 +24,7 @@ class Sent:
 
         :param changed: called with how many bytes more are to be written.
         """
-        self.keeps_texts = keeper.limits.history_s > 0
+        self.keeps_texts = keeper.limits.keeps_history
         self._keeper = keeper
         self._changed = changed
         self._runs: list[Run] = []

@@ -64,7 +64,7 @@ class Writer(Holder):
     def __init__(
         self,
         store: Store,
-        bounds: Bounds,
+        bounds: Callable[[], Bounds],
         told: Told,
         *,
         max_waiting_bytes: int,
@@ -74,6 +74,7 @@ class Writer(Holder):
         """
         Begin with nothing to write.
 
+        :param bounds: tells what a log may hold now.
         :param told: called in the order of the commits with what each wrote, or why not.
         :param max_waiting_bytes: with more to be written, who sends is held.
         :param wall_clock: seconds since the epoch.
@@ -151,7 +152,7 @@ class Writer(Holder):
         commit = _Commit([(mailbox, mailbox.take_batch()) for mailbox in changed])
         self._commits.append(commit)
         changes = [batch.changes for _, batch in commit.batches]
-        writing = self._store.write(partial(_write, changes, self._bounds, self._wall_clock()))
+        writing = self._store.write(partial(_write, changes, self._bounds(), self._wall_clock()))
         writing.addBoth(partial(self._over, commit))
         writing.addErrback(lambda failure: _log.failure("telling of a commit failed", failure))
 
