@@ -47,6 +47,10 @@ class RelayTransport(StringTransport):
         assert written.pop() == b"", "the client wrote half a line"
         return written
 
+    def lines_or_none(self) -> list[bytes]:
+        """`lines`, of a client that may have written nothing."""
+        return self.lines() if self.value() else []
+
     def say(self, *lines: bytes) -> None:
         """The relay writes lines, in one read."""
         self.protocol.dataReceived(b"".join(line + b"\n" for line in lines))

@@ -173,6 +173,7 @@ class WritingTests(SynchronousTestCase):
     def test_same_name(self) -> None:
         """Case does not make another name; what is no name is like itself only."""
         self.assertTrue(same_name("Bob", "bOB"))
-        self.assertTrue(same_name("#ops", "#ops"))
+        self.assertTrue(same_name("#Ops", "#oPS"))
+        self.assertFalse(same_name("#a b", "#A b"))
         self.assertFalse(same_name("bob", "rob"))
         self.assertFalse(same_name("bob", "#bob"))

@@ -29,6 +29,7 @@ from chatrelay.client import (
     Disconnected,
     Message,
     Reply,
+    Room,
     Unreachable,
     connect,
     stay_connected,
@@ -62,8 +63,8 @@ class ConnectTests(SynchronousTestCase):
         """It fires when the relay grants the name, with the name as the relay shows it."""
         connecting = self.connect()
         relay = self.endpoint.accept()
-        self.assertEqual(relay.lines(), [b"/caps id time", b"carol"])
-        relay.say(b"!caps id time")
+        self.assertEqual(relay.lines(), [b"/caps id time ping", b"carol"])
+        relay.say(b"!caps id time ping")
         self.assertNoResult(connecting)
         relay.say(b"!welcome Carol version=1 max-line=8192 :Hello.")
         self.assertEqual(self.successResultOf(connecting).name, "Carol")
@@ -73,7 +74,9 @@ class ConnectTests(SynchronousTestCase):
         for said, taken in [(b"4096", 4096), (b"999999999", MOST_LINE_BYTES)]:
             connecting = self.connect()
             relay = self.endpoint.accept()
-            relay.say(b"!caps id time", b"!welcome carol version=1 max-line=" + said + b" :Hello.")
+            relay.say(
+                b"!caps id time ping", b"!welcome carol version=1 max-line=" + said + b" :Hello."
+            )
             client = self.successResultOf(connecting)
             self.assertEqual(client._connection.max_line_bytes, taken)
 
@@ -474,6 +477,62 @@ class CommandTests(ClientCase):
                 [],
             ),
             (client.token, b"/token", [b"!token crt_x :Keep it."], "crt_x"),
+            (
+                lambda: client.join("#ops"),
+                b"/join #ops",
+                [
+                    b"!joined #ops carol",
+                    b"!topic #ops :Operations",
+                    b"!members #ops bob carol",
+                    b"!members #ops dave",
+                    b"!end members #ops 3",
+                ],
+                ["bob", "carol", "dave"],
+            ),
+            (lambda: client.leave("#ops"), b"/leave #ops", [b"!left #ops carol"], None),
+            (
+                client.rooms,
+                b"/rooms",
+                [
+                    b"!room #ops members=3 kept members-only joined :Ops :-)",
+                    b"!room #b members=x",
+                    b"!room #c members=1 of-tomorrow",
+                    b"!end rooms 3",
+                ],
+                [
+                    Room("#ops", 3, True, True, True, "Ops :-)"),
+                    Room("#b", 0),
+                    Room("#c", 1),
+                ],
+            ),
+            (lambda: client.topic("#ops"), b"/topic #ops", [b"!topic #ops :a :b"], "a :b"),
+            (lambda: client.topic("#ops"), b"/topic #ops", [b"!topic #ops"], ""),
+            (
+                lambda: client.set_topic("#ops", "a  b"),
+                b"/topic #ops a  b",
+                [b"!topic #ops :a  b"],
+                None,
+            ),
+            (lambda: client.keep("#ops"), b"/keep #ops open", [b"!kept #ops owner=carol"], None),
+            (
+                lambda: client.keep("#ops", members_only=True),
+                b"/keep #ops members-only",
+                [b"!kept #ops owner=carol members-only"],
+                None,
+            ),
+            (lambda: client.unkeep("#ops"), b"/unkeep #ops", [b"!unkept #ops carol"], None),
+            (
+                lambda: client.invite("#ops", "bob"),
+                b"/invite #ops bob",
+                [b"!invited #ops bob"],
+                None,
+            ),
+            (
+                lambda: client.remove("#ops", "bob"),
+                b"/remove #ops bob",
+                [b"!removed #ops bob"],
+                None,
+            ),
         ]:
             asking = call()
             self.assertEqual(self.answer(*answers), written)
@@ -495,6 +554,13 @@ class CommandTests(ClientCase):
             lambda: client.history(after=0),
             lambda: client.ack(None),
             lambda: client.send("bob", b"hi"),
+            lambda: client.join("ops"),
+            lambda: client.join("#"),
+            lambda: client.leave("#a b"),
+            lambda: client.set_topic("#ops", " "),
+            lambda: client.set_topic("#ops", "a\nb"),
+            lambda: client.invite("#ops", ""),
+            lambda: client.remove("#ops", "bob dave"),
             lambda: client.set_caps("acks"),
             lambda: connect(self.clock, "tcp:localhost:1", "bob", caps=("acks",)),
             lambda: connect(self.clock, "tcp:localhost:1", "b", caps="id", receiving=False),

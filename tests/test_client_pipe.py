@@ -14,7 +14,7 @@ from chatrelay.client.framing import MAX_LINE_BYTES
 from chatrelay.client.identity import Secret
 from chatrelay.client.library import CLOSE_TIMEOUT_S
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
-from chatrelay.client.pipe import PATIENCE_S, PipeProgram
+from chatrelay.client.pipe import ALIVE_AFTER_S, PATIENCE_S, PipeProgram
 from chatrelay.client.protocol import Claim
 from tests.client_harness import RelayEndpoint, RelayTransport
 
@@ -85,6 +85,66 @@ class PipeProgramTests(PipeProgramCase):
         self.program.escape_output = True
         relay.say(b"%bob%\xe2\x80\xaehi")
         self.assertEqual(self.stdio.value(), b"%bob%\\u202ehi\n")
+
+    def test_alive(self) -> None:
+        """A sign of life when nothing else is written for a while; its answer is not printed."""
+        relay = self.begin()
+        self.clock.advance(ALIVE_AFTER_S - 1)
+        self.program.dataReceived(b"/who\n")
+        self.assertEqual(relay.lines(), [b"/who"])
+        for _ in range(3):
+            self.clock.advance(ALIVE_AFTER_S - 1)
+            self.assertEqual(relay.value(), b"")
+            self.clock.advance(1)
+            [line] = relay.lines()
+            ref, _, ping = line.partition(b" ")
+            self.assertEqual(ping, b"/ping .")
+            relay.say(b"%bob%hi", ref + b" !pong .")
+        self.assertEqual(self.stdio.value(), b"%bob%hi\n" * 3)
+        self.program.readConnectionLost()
+        relay.lose()
+        self.assert_status(EXIT_OK)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_alive_over_connections(self) -> None:
+        """Nothing is written while there is no connection."""
+        relay = self.begin()
+        relay.lose(ConnectionLost())
+        self.clock.advance(1)
+        self.endpoint.refuse(ConnectError())
+        for _ in range(int(ALIVE_AFTER_S)):
+            self.clock.advance(1)
+            while self.endpoint.attempts:
+                self.endpoint.refuse(ConnectError())
+        self.assertEqual(relay.value(), b"")
+
+    def test_rooms_again(self) -> None:
+        """On the next connection it joins before anything else; the answers are printed plainly."""
+        relay = self.begin()
+        self.program.dataReceived(b"/join #ops\n")
+        relay.lines()
+        relay.say(b"!joined #ops carol", b"!members #ops carol", b"!end members #ops 1")
+        relay.lose(ConnectionLost())
+        self.stdio.clear()
+        self.program.dataReceived(b"%#ops%hi\n")
+        self.clock.advance(1)
+        relay = self.endpoint.accept()
+        relay.welcome()
+        joining, *rest = relay.lines()
+        ref, _, line = joining.partition(b" ")
+        self.assertEqual((line, rest), (b"/join #ops", [b"%#ops%hi"]))
+        relay.say(ref + b" !joined #ops carol", ref + b" !members #ops carol")
+        self.assertTrue(self.stdio.value().endswith(b"\n!joined #ops carol\n!members #ops carol\n"))
+
+    def test_to_a_room(self) -> None:
+        """A room that plain lines go to is joined first."""
+        self.start("#ops")
+        relay = self.endpoint.accept()
+        relay.welcome()
+        self.program.dataReceived(b"hi\n")
+        joining, said = relay.lines()
+        self.assertTrue(joining.endswith(b" /join #ops"))
+        self.assertEqual(said, b"%#ops%hi")
 
     def test_drain(self) -> None:
         """At the end of input the last line goes, then half of the connection, then all."""

@@ -109,7 +109,7 @@ class ReconnectorTests(ReconnectorCase):
         self.assertEqual(self.endpoint.attempts, [])
         self.clock.advance(trouble.retry_in_s)
         again = self.endpoint.accept()
-        self.assertEqual(again.welcome(), [b"/caps id time", b"carol"])
+        self.assertEqual(again.welcome(), [b"/caps id time ping", b"carol"])
         self.clock.advance(0)
         self.assertIsNot(self.successResultOf(waiting), client)
 
@@ -192,6 +192,39 @@ class ReconnectorTests(ReconnectorCase):
         self.next()
         self.clock.advance(1)
         self.assertEqual(self.endpoint.accept().lines(), [b"karl"])
+
+    def test_rooms(self) -> None:
+        """What was joined is joined again, before what waits is written; a new name has none."""
+        self.start(caps=())
+        relay, client = self.first()
+        relay.say(b"!joined #ops carol", b"!joined #dev carol", b"!joined #dev bob")
+        relay.say(b"!left #dev carol")
+        self.assertEqual(client.joined, ("#ops",))
+        relay.lose(ConnectionLost())
+        self.assertEqual(client.joined, ("#ops",))
+        sending = client.send("#ops", "hi")
+        waiting = self.next()
+        self.clock.advance(1)
+        relay = self.endpoint.accept()
+        relay.welcome()
+        joining, said = relay.lines()
+        self.assertTrue(joining.endswith(b" /join #ops"), joining)
+        self.assertTrue(said.endswith(b" %#ops%hi"), said)
+        self.clock.advance(0)
+        client = self.successResultOf(waiting)
+        # It is told as what comes unasked: who is there may be others now.
+        relay.say(joining.partition(b" ")[0] + b" !members #ops bob carol")
+        event = self.successResultOf(client._next_event())
+        self.assertEqual(event.arguments, ("#ops", "bob", "carol"))
+        relay.say(b"!welcome karl max-line=8192 :Hi.")
+        self.assertEqual(client.joined, ())
+        relay.lose(ConnectionLost())
+        self.failureResultOf(sending, Disconnected)
+        self.next()
+        self.clock.advance(1)
+        relay = self.endpoint.accept()
+        relay.welcome(b"karl")
+        self.assertEqual(relay.lines_or_none(), [])
 
     def test_asked_to_end(self) -> None:
         """After an end that was asked for the iteration stops."""

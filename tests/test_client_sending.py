@@ -33,12 +33,13 @@ class Case(SynchronousTestCase):
         wait: str = "sent",
         timeout_s: float = 90.0,
         secret: Secret | None = Secret(b"old-secret"),  # noqa: B008 - never changed
+        to: str = "bob",
     ) -> None:
         self.clock = Clock()
         self.endpoint = RelayEndpoint()
         self.said: list[str] = []
         claim = Claim(b"carol", secret=secret)
-        task = Task("bob", text, wait, timeout_s)
+        task = Task(to, text, wait, timeout_s)
         self.program = SendProgram(self.clock, self.endpoint, claim, task, self.said.append)
         self.stdin = StringTransport()
         if text is None:
@@ -86,7 +87,7 @@ class SendTests(Case):
         """Nothing is taken from the mailbox of the name, and acks are told."""
         self.start()
         relay = self.endpoint.accept()
-        self.assertEqual(relay.lines(), [b"/caps ack receipts", b"carol old-secret"])
+        self.assertEqual(relay.lines(), [b"/caps ack receipts ping", b"carol old-secret"])
 
     def test_outcomes(self) -> None:
         """The status for each answer at each level."""
@@ -203,6 +204,121 @@ class SendTests(Case):
             if self.endpoint.attempts:
                 self.endpoint.accept().say(b"!error bad-secret carol :Disabled.")
         self.assert_status(EXIT_LOST, "carol was taken from this client")
+
+
+class RoomTests(Case):
+    """A room: only its members may send to it."""
+
+    IN_ROOM = b"!topic #ops :Ops"
+    GUEST = b"!error not-in-room #ops :You are not in this room."
+    JOINED = (b"!joined #ops carol", b"!members #ops bob carol", b"!end members #ops 2")
+
+    def begin_in(self, *, text: str | None = "hi", **options) -> None:
+        """Connect; nothing is sent before it is known that one is in the room."""
+        self.assertEqual(self.begin(to="#ops", text=text, **options), [])
+
+    def connect(self) -> list[bytes]:
+        self.relay = self.endpoint.accept()
+        self.relay.lines()
+        self.relay.say(b"!welcome carol max-line=8192 :Hello.")
+        self.clock.advance(0)
+        return []
+
+    def answer(self, *answers: bytes) -> str:
+        """Answer the command that was written last, and its fence; returns it."""
+        command, fence = self.relay.lines()[-2:]
+        self.say(command, *answers)
+        self.say(fence, b"!pong .")
+        return command.decode().partition(" ")[2]
+
+    def leaves(self, status: int, *said: str) -> None:
+        self.clock.advance(0)
+        leave, _, bye = self.relay.lines()
+        self.assertEqual((leave.partition(b" ")[2], bye), (b"/leave #ops", b"/quit"))
+        self.relay.lose()
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(self.ending), status)
+        self.assertEqual(self.said, list(said))
+
+    def test_member(self) -> None:
+        """A member sends, and stays one."""
+        for answer, status in [(b"!sent #ops", EXIT_OK), (b"!stored #ops id=1", EXIT_OK)]:
+            self.begin_in()
+            self.assertEqual(self.answer(self.IN_ROOM), "/topic #ops")
+            [line] = self.messages()
+            self.assertTrue(line.endswith(b" %#ops%hi"))
+            self.say(line, answer)
+            self.assert_status(status)
+
+    def test_guest(self) -> None:
+        """Who is none joins for it, and leaves: a kept room would keep an owned name."""
+        self.begin_in(wait="stored")
+        self.answer(self.GUEST)
+        self.assertEqual(self.answer(*self.JOINED), "/join #ops")
+        [line] = self.messages()
+        self.say(line, b"!sent #ops")
+        self.leaves(
+            EXIT_ONLY_SENT,
+            "#ops was sent the message, but it is not stored: no member is away, or the room is"
+            " not kept.",
+        )
+
+    def test_lines(self) -> None:
+        """Lines of standard input wait for it as well."""
+        self.begin_in(text=None)
+        self.assertEqual(self.stdin.producerState, "paused")
+        self.answer(self.GUEST)
+        self.answer(*self.JOINED)
+        self.assertEqual(self.stdin.producerState, "producing")
+        self.program.dataReceived(b"a\nb\n")
+        self.program.readConnectionLost()
+        for line in self.messages():
+            self.say(line, b"!sent #ops")
+        self.leaves(EXIT_OK)
+
+    def test_refused(self) -> None:
+        """A room that is not there is not made, and one that is closed is not entered."""
+        self.begin_in()
+        self.answer(b"!error unknown-room #ops :There is no such room.")
+        self.assert_status(EXIT_NOT_DELIVERED, "Not delivered to #ops: There is no such room.")
+        self.begin_in()
+        self.answer(self.GUEST)
+        self.answer(b"!error not-allowed #ops :Members only.")
+        self.assert_status(EXIT_NOT_DELIVERED, "Not delivered to #ops: Members only. (not-allowed)")
+
+    def test_no_topic(self) -> None:
+        """What else the relay says of the topic does not matter."""
+        self.begin_in()
+        self.answer(b"!error not-allowed #ops :Not kept.")
+        self.assertEqual(len(self.messages()), 1)
+
+    def test_lost(self) -> None:
+        """It is entered on the next connection, and again on the one after that."""
+        self.begin_in()
+        for _ in range(2):
+            self.relay.lose(ConnectionLost())
+            self.clock.advance(1)
+            self.connect()
+        self.answer(self.GUEST)
+        self.answer(*self.JOINED)
+        [line] = self.messages()
+        self.relay.lose(ConnectionLost())
+        self.clock.advance(1)
+        self.relay = self.endpoint.accept()
+        self.relay.lines()
+        self.relay.say(b"!welcome carol max-line=8192 :Hello.")
+        self.clock.advance(0)
+        asked, again = (line for line in self.relay.lines() if b"/token" not in line)
+        self.assertTrue(asked.endswith(b" /join #ops"))
+        self.assertEqual(again, line)
+        self.say(again, b"!sent #ops")
+        self.leaves(EXIT_OK)
+
+    def test_timed_out(self) -> None:
+        """A relay that does not answer is not waited for longer than a message."""
+        self.begin_in(timeout_s=5)
+        self.clock.advance(6)
+        self.assert_status(EXIT_TIMED_OUT, "Not in #ops within 5 s: the relay has not answered.")
 
 
 class LinesTests(Case):

@@ -614,7 +614,7 @@ class ReconnectTests(TlsCase):
         self.reactor.advance(30)
         self.complete()
         self.assertIsNot(self.successResultOf(waiting), client)
-        self.assertEqual(self.received, [b"/caps id time\ncarol\n"])
+        self.assertEqual(self.received, [b"/caps id time ping\ncarol\n"])
 
     def test_first(self) -> None:
         """The first connection is not tried again."""

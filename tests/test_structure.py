@@ -29,6 +29,7 @@ PURE = [
     *("chatrelay.mailbox.waiting", "chatrelay.state", "chatrelay.rooms.audience"),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
+    *("chatrelay.client.membership",),
     *(
         "chatrelay.client.answers",
         "chatrelay.client.repeating",

@@ -16,6 +16,7 @@ from chatrelay.client.core import (
 )
 from chatrelay.client.library import Client
 from chatrelay.client.reconnect import Reconnector, Trouble, stay_connected
+from chatrelay.client.rooms import Room
 
 __all__ = [
     "Answer",
@@ -25,6 +26,7 @@ __all__ = [
     "OnlySent",
     "Reconnector",
     "Reply",
+    "Room",
     "TooMuchWaiting",
     "Trouble",
     "Unreachable",

@@ -6,7 +6,7 @@ Pure but for the Deferreds: how a command is written and answered is `chatrelay.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,10 +15,11 @@ from twisted.internet.defer import Deferred
 from chatrelay.client import core
 from chatrelay.client.core import Event, Message, Reply
 from chatrelay.client.identity import check_own_secret, check_secret
+from chatrelay.client.rooms import RoomCommands
 from chatrelay.errors import ChatrelayError, Misuse
 
 
-class Commands(ABC):
+class Commands(RoomCommands):
     """The commands of a `chatrelay.client.library.Client`."""
 
     @property
@@ -27,15 +28,16 @@ class Commands(ABC):
         """The name this client has."""
 
     @abstractmethod
-    def command(self, line: str) -> Deferred[list[Event]]:
-        """Send any command."""
-
-    @abstractmethod
     def one_line_command(self, line: str) -> Deferred[list[Event]]:
         """Send a command that is answered by one line, when its effect is kept."""
 
     def who(self, target: str = "") -> Deferred[list[str]]:
-        """Fires with the names that are here, or with `target` alone if it is."""
+        """
+        Fires with the names that are here.
+
+        :param target: of a name: with it alone, if it is here; of a room: with its members that
+            are here.
+        """
         return self._command("who", target).addCallback(
             lambda events: [
                 event.arguments[0] for event in replies(events, "who") if event.arguments
@@ -126,10 +128,10 @@ class Commands(ABC):
         after: Message | str | None = None,
     ) -> Deferred[list[Message]]:
         """
-        Read the log of the name, which has to be an owned one.
+        Read the log of the name, which has to be an owned one, or of a kept room.
 
-        :param target: the other side, to read what was sent to it, too; else only what
-            was sent to the name.
+        :param target: the other side, to read what was sent to it, too; or a kept room that
+            the name is in; else only what was sent to the name.
         :param count: at most so many messages, up to 200.
         :param before: a message or an id: the newest ones before it.
         :param after: a message or an id: the oldest ones after it, or after where it was, if

@@ -16,7 +16,8 @@ from chatrelay.client.protocol import WELCOME_TIMEOUT_S, Claim, open_connection
 from chatrelay.client.trust import ServerTrust
 from chatrelay.errors import Misuse
 
-DEFAULT_CAPS = ("id", "time")
+# With "ping" no connection is idle for long, however little is said: a relay may close those.
+DEFAULT_CAPS = ("id", "time", "ping")
 
 
 def connect(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Literal
 
+from chatrelay import wire
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
 from chatrelay.names import Name, parse_name
 from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags
@@ -59,10 +60,10 @@ class OnlySent(ChatrelayError):  # noqa: N818 - named as the refusals are
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        super().__init__(
-            f"{answer.target} was sent the message, but it is not stored: nobody owns this name,"
-            " or it is here and reads without acks."
-        )
+        why = "nobody owns this name, or it is here and reads without acks."
+        if is_room(answer.target):
+            why = "no member is away, or the room is not kept."
+        super().__init__(f"{answer.target} was sent the message, but it is not stored: {why}")
 
 
 class TooMuchWaiting(ChatrelayError):  # noqa: N818 - named as the refusals are
@@ -242,13 +243,32 @@ def check_name(name: str) -> Name:
         raise Misuse(refusal.sentence) from None
 
 
+def check_room(room: str) -> None:
+    """
+    Check a room that this program wants to use.
+
+    :raises Misuse: it can not be a room.
+    """
+    try:
+        wire.check_room(_encoded(room) if is_room(room) else b"")
+    except Refusal as refusal:
+        raise Misuse(refusal.sentence) from None
+
+
+def is_room(target: str) -> bool:
+    """Whether a target is written as a room."""
+    return target.startswith("#")
+
+
 def same_name(one: str, other: str) -> bool:
-    """Whether two writings are one name; what can not be a name is like itself only."""
+    """Whether two writings are one name or room; what can be neither is like itself only."""
     return one == other or name_key(one) == name_key(other)
 
 
 def name_key(name: str) -> bytes:
-    """What is the same for all writings of a name, and of what can not be one itself."""
+    """What is the same for all writings of a name or room, and of what can be neither itself."""
+    if is_room(name):
+        return b"#" + name_key(name[1:])
     try:
         return check_name(name).key
     except Misuse:

@@ -11,6 +11,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from chatrelay.client.core import Reply, same_name
+from chatrelay.client.membership import Membership
 from chatrelay.errors import (
     BadName,
     BadSecret,
@@ -117,6 +118,7 @@ class Identity:
     Who a client is, over all of its connections.
 
     :ivar name: the name as the relay shows it; before the first welcome as it was given.
+    :ivar membership: the rooms that it is in.
     """
 
     def __init__(self, name: bytes, secret: Secret | None, *, wants_token: bool = True) -> None:
@@ -127,6 +129,7 @@ class Identity:
             spares the relay the hashing of the secret.
         """
         self.name = name.decode("utf-8")
+        self.membership = Membership()
         self._secret = secret
         self._wants_token = wants_token
         self._token: Secret | None = None
@@ -230,6 +233,7 @@ class Identity:
         if not same_name(name, self.name):  # another writing of it keeps its secret
             self._secret = asked.secret if asked is not None else None
             self._token = None
+            self.membership.forget_all()
         self.name = name
 
     def registered(self, reply: Reply) -> None:

@@ -94,6 +94,7 @@ class Client(Commands):
         self._close_timer: IDelayedCall | None = None
         self._waiting_for_end: list[Deferred[None]] = []
         self._name = ""
+        self._joined: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,6 +105,17 @@ class Client(Commands):
     def is_registered(self) -> bool:
         """Whether the name was granted for a secret, or has been given one since."""
         return self._connection is not None and self._connection.identity.is_registered
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """
+        The rooms that this client has joined, each with its ``#``.
+
+        `chatrelay.client.reconnect.stay_connected` joins them again on each connection.
+        """
+        if self._connection is None:
+            return self._joined
+        return self._connection.identity.membership.rooms
 
     @property
     def caps(self) -> tuple[str, ...]:
@@ -346,7 +358,7 @@ class Client(Commands):
 
     def connection_lost(self, error: Disconnected, *, clean: bool) -> None:  # noqa: ARG002
         """The connection ended: for the connection."""
-        self._name = self.name
+        self._name, self._joined = self.name, self.joined
         self._max_line()
         self._ended = True
         self._connection = None

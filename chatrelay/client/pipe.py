@@ -31,6 +31,7 @@ from chatrelay.client.core import Disconnected
 from chatrelay.client.display import harmless_bytes
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
 from chatrelay.client.library import CLOSE_TIMEOUT_S
+from chatrelay.client.membership import as_untagged
 from chatrelay.client.options import EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_UNREACHABLE
 from chatrelay.client.protocol import Claim, ClientProtocol
 from chatrelay.client.reconnect import Reconnector, Trouble
@@ -42,6 +43,10 @@ PATIENCE_S = 90.0
 _BYE = b"!bye"
 # Asks the relay under TLS whether all is answered; no line of the user's has this ref.
 _LAST_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
+# Tells a relay that closes idle connections that this one is used; its answer is not printed.
+_ALIVE_REF = b"@ref=" + token_hex(12).encode("ascii") + b" "
+ALIVE_AFTER_S = 50.0
+"""Seconds in which nothing was written."""
 _MAY_BE_LOST = "Lines sent just before may not have arrived."
 _OTHERS = "other lines sent just before may not have arrived."
 
@@ -71,7 +76,8 @@ class PipeProgram(Protocol):
         Begin with `run`.
 
         :param claim: the name, with its secret or a token if it is registered.
-        :param to: where plain lines go; without it every line is the protocol's.
+        :param to: where plain lines go; without it every line is the protocol's.  A room is
+            joined.
         :param say: shows the user one sentence, on standard error.
         """
         self._asked_to_end = False
@@ -103,6 +109,9 @@ class PipeProgram(Protocol):
             patience_s=PATIENCE_S,
             on_trouble=self._on_trouble,
         )
+        if to is not None and core.is_room(to):
+            self._reconnector.identity.membership.enter(to)
+        self._alive_timer: IDelayedCall | None = None
 
     @property
     def asked_to_end(self) -> bool:
@@ -202,6 +211,7 @@ class PipeProgram(Protocol):
         again = self._repeatable.again(connection.refs_owner, self._clock.seconds())
         if again:
             connection.write(again)
+        self._stay_alive()
         self._give_up(unanswered - len(self._repeatable))
         self._send()
 
@@ -230,8 +240,10 @@ class PipeProgram(Protocol):
         if unsent:
             self._repeatable.written(unsent, connection.refs_owner, self._clock.seconds())
             connection.write(unsent)
+            self._stay_alive()
         if self._input_ended and not self._asked_to_end:
             self._asked_to_end = True
+            self._stay_alive()
             connection.transport.unregisterProducer()
             if ISSLTransport.providedBy(connection.transport):
                 # TLS has no half-close; what it would close is the whole connection.  And
@@ -242,9 +254,21 @@ class PipeProgram(Protocol):
                 connection.transport.loseWriteConnection()
         self._read_or_not()
 
+    def _stay_alive(self) -> None:
+        """Something was written: no sign of life is due for a while, at the end of input none."""
+        _stop(self._alive_timer)
+        if self._connection is not None and not self._asked_to_end:
+            self._alive_timer = self._clock.callLater(ALIVE_AFTER_S, self._show_alive)
+
+    def _show_alive(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.write(_ALIVE_REF + b"/ping .\n")
+            self._stay_alive()
+
     def lines_received(self, lines: list[bytes]) -> None:
         """Print what came."""
         self._repeatable.answered(lines)
+        lines = [as_untagged(line) for line in lines if not line.startswith(_ALIVE_REF)]
         # It carries back the ref of a /quit that had one.
         if any(line.endswith(_BYE) and core.is_bye(core.parse_line(line)) for line in lines):
             self._asked_to_end = self._is_leaving = True
@@ -279,6 +303,7 @@ class PipeProgram(Protocol):
         """The connection ended: for good if it was asked to, else there will be another."""
         is_final = self.asked_to_end
         self._stop_timer()
+        _stop(self._alive_timer)
         is_answered = clean and not self._awaits_last_answer and not self._repeatable
         if is_final and not is_answered and self._status == EXIT_OK:
             self._say(f"{error} {_MAY_BE_LOST}")
@@ -295,10 +320,8 @@ class PipeProgram(Protocol):
         lost.callback(None)
 
     def _stop_timer(self) -> None:
-        if self._close_timer is not None:
-            with suppress(AlreadyCalled, AlreadyCancelled):
-                self._close_timer.cancel()
-            self._close_timer = None
+        _stop(self._close_timer)
+        self._close_timer = None
 
     def close(self) -> Deferred[None]:
         """End the connection in order; fires when it has ended."""
@@ -323,6 +346,12 @@ class PipeProgram(Protocol):
             messages = f"{count} message{'s' if count > 1 else ''}"
             lost = f" What has a ref and no answer goes again ({messages}); {_OTHERS}"
         self._say(f"{trouble.error}{lost} Connecting again in {trouble.retry_in_s:.1f} s.")
+
+
+def _stop(timer: IDelayedCall | None) -> None:
+    if timer is not None:
+        with suppress(AlreadyCalled, AlreadyCancelled):
+            timer.cancel()
 
 
 @implementer(IPushProducer)

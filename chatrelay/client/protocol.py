@@ -218,6 +218,7 @@ class ClientProtocol(LineReceiver):
             or b"!error " in data
             or b"!registered " in data
             or self.identity.is_token_answer_in(data)
+            or self.identity.membership.may_be_told_in(data)
         )
 
     def _is_own(self, line: bytes) -> bool:
@@ -230,14 +231,19 @@ class ClientProtocol(LineReceiver):
                 self._fail(WrongServer("What answers there is not a chatrelay."))
         elif self.identity.take_token(event):
             return True
-        elif event.word == "welcome" and event.arguments:
+        else:
+            self._take_reply(event)
+        return False
+
+    def _take_reply(self, event: Reply) -> None:
+        self.identity.membership.take(event, self.name)
+        if event.word == "welcome" and event.arguments:
             self._take_welcome(event)
         elif event.word == "registered":
             self.identity.registered(event)
             self._ask_token()
         elif event.word == "error":
             self._take_error(event)
-        return False
 
     def _take_error(self, reply: Reply) -> None:
         is_answer = self.identity.erred(reply)
@@ -263,6 +269,9 @@ class ClientProtocol(LineReceiver):
             self._last_error = None
             self.identity.granted(self.name)
             self._ask_token()
+            # What the handler writes may be meant for them.
+            if joining := self.identity.membership.requests():
+                self.write_lines(joining)
             welcomed, self.welcomed = self.welcomed, None
             self._handler.name_granted(self)
             welcomed.callback(None)

@@ -12,12 +12,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as TimedOut
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.client.core import Answer, Disconnected, OnlySent
+from chatrelay.client.core import Answer, Disconnected, OnlySent, is_room
+from chatrelay.client.failures import ignore
 from chatrelay.client.framing import MAX_LINE_BYTES, InputLines
 from chatrelay.client.library import Client
 from chatrelay.client.options import (
@@ -34,13 +40,13 @@ from chatrelay.client.outgoing import Outgoing
 from chatrelay.client.protocol import Claim
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.refused import Proof, why_refused
-from chatrelay.errors import ChatrelayError, Misuse, Refusal
+from chatrelay.errors import ChatrelayError, Misuse, NotInRoom, Refusal, UnknownRoom
 
 MAX_PENDING = 1000
 """Messages on their way; more of the input is read when one of them is done."""
 
 # Under a name of one's own nothing is acked, so that its mail comes again to who reads it.
-_CAPS = ("ack", "receipts")
+_CAPS = ("ack", "receipts", "ping")
 # Of several failures the exit status tells the first of these.
 _WORST_FIRST = (EXIT_LOST, EXIT_TIMED_OUT, EXIT_NOT_DELIVERED, EXIT_ONLY_SENT)
 
@@ -85,6 +91,11 @@ class SendProgram(Protocol):
         self._input_ended = task.text is not None
         # Lines that were read and are not sent yet, by their numbers.
         self._unsent: deque[tuple[int, bytes]] = deque()
+        if task.text is not None:
+            self._unsent.append((0, task.text.encode("utf-8")))
+        self._may_send = not is_room(task.to)
+        self._has_joined = False
+        self._entering: IDelayedCall | None = None
         self._lines_read = 0
         self._messages = 0
         self._pending = 0
@@ -111,10 +122,10 @@ class SendProgram(Protocol):
             return EXIT_UNREACHABLE
         self._client = client
         ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
-        if self._task.text is not None:
-            self._send(0, self._task.text)
-        self._go_on()
         await self._finished
+        if self._has_joined and self._client is not None:
+            # A registered name would stay a member of a room that is kept.
+            self._client.leave(self._task.to).addErrback(ignore)
         if self._first_failure is None:
             await self._reconnector.close()
             return EXIT_OK
@@ -128,9 +139,13 @@ class SendProgram(Protocol):
 
     async def _follow(self, client: Client) -> None:
         """See one connection follow another, until there is none."""
+        if not self._may_send:
+            self._entering = self._clock.callLater(self._task.timeout_s, self._enters_too_late)
         try:
             while True:
                 self._client, self._trouble = client, None
+                await self._enter(client)
+                self._go_on()
                 await client.when_ended()
                 client = await self._reconnector.__anext__()
         except StopAsyncIteration:
@@ -139,6 +154,43 @@ class SendProgram(Protocol):
             self._end(EXIT_LOST, self._why_refused(refusal, was_connected=True))
         except ChatrelayError as error:
             self._end(EXIT_LOST, str(error))
+
+    async def _enter(self, client: Client) -> None:
+        """Be in the room, if it is one that messages go to: only its members may send to it."""
+        room = self._task.to
+        try:
+            if not self._may_send:
+                await self._join_existing(client, room)
+                self._may_send = True
+                self._stop_entering()
+        except Disconnected:
+            pass  # tried again on the next connection
+        except Refusal as refusal:
+            self._end(EXIT_NOT_DELIVERED, self._not_delivered(refusal))
+
+    def _stop_entering(self) -> None:
+        if self._entering is not None and self._entering.active():
+            self._entering.cancel()
+
+    def _enters_too_late(self) -> None:
+        why = "the relay has not answered." if self._trouble is None else str(self._trouble)
+        sentence = f"Not in {self._task.to} within {self._task.timeout_s:g} s: {why}"
+        self._end(EXIT_TIMED_OUT, f"{sentence} Nothing was sent.")
+
+    async def _join_existing(self, client: Client, room: str) -> None:
+        """Join a room, unless one is in it; none is made, in which nobody would read."""
+        try:
+            await client.topic(room)
+        except UnknownRoom:
+            raise
+        except NotInRoom:
+            await client.join(room)
+            self._has_joined = True
+        except Refusal:
+            pass  # whether a message is taken is what counts
+
+    def _not_delivered(self, refusal: Refusal) -> str:
+        return f"Not delivered to {self._task.to}: {refusal.sentence} ({refusal.code})"
 
     def _why_refused(self, refusal: Refusal, *, was_connected: bool) -> str:
         proof = Proof.NONE if self._claim.secret is None else Proof.GIVEN
@@ -183,8 +235,7 @@ class SendProgram(Protocol):
     def _not_reached(self, failure: Failure, number: int, stored: list[Answer]) -> None:
         error = failure.value
         if isinstance(error, Refusal):
-            sentence = f"Not delivered to {self._task.to}: {error.sentence} ({error.code})"
-            self._failed(number, EXIT_NOT_DELIVERED, sentence)
+            self._failed(number, EXIT_NOT_DELIVERED, self._not_delivered(error))
         elif isinstance(error, OnlySent):
             self._failed(number, EXIT_ONLY_SENT, str(error))
         elif isinstance(error, Disconnected):
@@ -220,6 +271,7 @@ class SendProgram(Protocol):
     def _finish(self) -> None:
         if not self._is_over:
             self._is_over = True
+            self._stop_entering()
             if self._task.text is None:
                 self.transport.pauseProducing()
             self._finished.callback(None)
@@ -269,7 +321,7 @@ class SendProgram(Protocol):
 
     def _go_on(self) -> None:
         """Send what was read, read more, or finish."""
-        if self._is_over or self._client is None:
+        if self._is_over or self._client is None or not self._may_send:
             return
         while self._unsent and self._pending < MAX_PENDING:
             self._send_line(*self._unsent.popleft())
