@@ -58,16 +58,12 @@ class Recipient(Protocol):
         """
 
 
-class RunTaker(Protocol):
-    """
-    What takes, at once, what one sender wrote to it in one run: a recipient, or a room.
-
-    :ivar name: as it is written; a room's with its ``#``.
-    """
+class RunRecipient(Recipient, Protocol):
+    """A recipient that takes what one sender wrote to it in one run at once."""
 
     @property
-    def name(self) -> Name:
-        """The name it is reached under."""
+    def takes_runs(self) -> bool:
+        """Whether it does so now."""
 
     def deliver_run(self, sender: Recipient, lines: bytes, count: int) -> int:
         """
@@ -78,14 +74,6 @@ class RunTaker(Protocol):
         :returns: the id of the first one, or 0 if they were given none.
         :raises Refusal: it takes none of them.
         """
-
-
-class RunRecipient(Recipient, RunTaker, Protocol):
-    """A recipient that takes runs."""
-
-    @property
-    def takes_runs(self) -> bool:
-        """Whether it does so now."""
 
 
 class Connected(Protocol):

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatrelay.devices import Devices
 from chatrelay.errors import NameInUse, NameReserved, TooManyClients, TooManyWatches
-from chatrelay.interfaces import Device, Recipient, RunRecipient, RunTaker
+from chatrelay.interfaces import Device, Recipient, RunRecipient
 from chatrelay.limits import Limits
 from chatrelay.names import SERVER_NAME, Name
 
 if TYPE_CHECKING:
     from chatrelay.mailbox.mailbox import Mailbox
+    from chatrelay.rooms.room import Room
 
 # The writings of one name, besides its holder's, that the quick path knows: a name of n
 # letters has 2**n.
@@ -70,7 +71,7 @@ class Registry:
         :param reserved: names that no client may have without proof that it owns them.
         :param limits: names that one watcher may watch, connections that one name may have.
         """
-        self.routes: dict[bytes, RunTaker] = {}
+        self.routes: dict[bytes, RunRecipient | Room] = {}
         self.logs: dict[bytes, Mailbox] = {}
         self._other_writings: dict[bytes, tuple[bytes, ...]] = {}
         self._holders: dict[bytes, Device | Devices] = {}
@@ -204,8 +205,12 @@ class Registry:
     def renew_routes(self, key: bytes) -> None:
         """Let the quick path find who holds a name, or not, by what they take now."""
         holder = self._holders.get(key)
-        if holder is None:
-            return
+        if holder is not None:
+            self._renew_routes(key, holder)
+        if self.follower is not None:
+            self.follower.renewed(key)
+
+    def _renew_routes(self, key: bytes, holder: Device | Devices) -> None:
         if isinstance(holder, Devices):
             holder.renew()
         self._drop_routes(key, holder.name.shown)
@@ -215,8 +220,6 @@ class Registry:
                 self.routes[holder.name.shown] = holder
         elif mailbox.takes_runs:
             self.routes[holder.name.shown] = mailbox if mailbox.needs_runs else holder
-        if self.follower is not None:
-            self.follower.renewed(key)
 
     def note_writing(self, written: bytes, name: Name) -> None:
         """Let the quick path find whom it finds already under another writing of the name."""

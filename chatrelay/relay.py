@@ -121,6 +121,10 @@ class Relay:
         else:
             self.registry.logs.pop(written, None)
 
+    def account_gone(self, account: int, key: bytes) -> None:
+        """There is no account of this number any more, which the name with this key had."""
+        self.rooms.account_gone(account, key)
+
     def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
         """Tell a sender whose name nobody owns that a message was acked."""
         for device in self.registry.devices(parse_name(sender).key):

@@ -8,21 +8,22 @@ Each target gets exactly one of a delivery, a place in the log, a repeated answe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
 from chatrelay.claims import Decided
-from chatrelay.errors import NotAllowed, RefReused, Refusal, StoreFailed, UnknownName, UnknownRoom
-from chatrelay.interfaces import RunTaker
+from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
+from chatrelay.interfaces import RunRecipient
 from chatrelay.lines import Block
-from chatrelay.mailbox.entries import texts_of
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.waiting import Pending
-from chatrelay.names import Name, is_room, parse_name, parse_room
+from chatrelay.names import Name, is_room, parse_name
+from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
 from chatrelay.pending import await_decision
 from chatrelay.refs import AcceptedRun
+from chatrelay.rooms.room import Room
+from chatrelay.saying import say, say_run
 from chatrelay.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
     session.messages_in += 1
     first_target = message.targets[0]
     if first_target == wire.EVERYONE:
-        raise _undelivered(session, first_target, message.text, NotAllowed())
+        raise undelivered(session, first_target, message.text, NotAllowed())
     if is_room(first_target):
-        _say(session, first_target, message.text, ref)
+        say(session, first_target, message.text, ref)
         return
     names: dict[bytes, tuple[bytes, Name]] = {}
     for target in message.targets:
@@ -121,57 +122,28 @@ def _send_to_all(
     note_sent(session, 0)
 
 
-def _say(session: Session, target: bytes, text: bytes, ref: bytes) -> None:
-    name = parse_room(target)
-    if ref and _is_answered_again(session, target, name, text, ref):
-        return
-    room = session.relay.rooms.find(name.key)
-    try:
-        if room is None:
-            raise UnknownRoom(target)
-        room.deliver_run(session, b"%" + session.name.shown + b"%" + text + b"\n", 1)
-    except Refusal as refusal:
-        raise _undelivered(session, target, text, refusal) from None
-    session.relay.rooms.note_writing(room, target)
-    if ref:
-        session.answer_sent(target, ref)
-        _accept(session, name, (ref,), text, None)
-
-
-def send_run(session: Session, recipient: RunTaker, lines: bytes, count: int) -> None:
+def send_run(session: Session, recipient: RunRecipient | Room, lines: bytes, count: int) -> None:
     """
     Relay plain messages to one recipient, or to a room.
 
     :param lines: ``%SENDER%TEXT`` each, LF after each.
     :param count: how many.
     """
+    if isinstance(recipient, Room):
+        say_run(session, recipient, lines, count)
+        return
     target = recipient.name.shown
     try:
         first_id = recipient.deliver_run(session, lines, count)
     except Refusal as refusal:
-        session.begin_answer(_refusals(session, target, lines, refusal), b"")
+        session.begin_answer(refusals(session, target, lines, refusal), b"")
         return
-    if session.mailbox is not None and not is_room(target):
+    if session.mailbox is not None:
         session.mailbox.sent.add_run(target, lines, count, first_id)
 
 
-def _refusals(session: Session, target: bytes, lines: bytes, refusal: Refusal) -> Iterator[bytes]:
-    line = wire.error_line(refusal)
-    for text in texts_of(lines).split(b"\n"):
-        _undelivered(session, target, text, refusal)
-        yield line
-
-
-def note_sent(session: Session, count: int) -> None:
-    """A session has sent something wholly; so many messages are to be counted."""
-    session.messages_in += count
-    # Not before: what is in the log of the recipient and what is in the sender's go together.
-    if session.relay.mailboxes is not None:
-        session.relay.mailboxes.sent(session.gate)
-
-
 def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: bytes) -> None:
-    if ref and _is_answered_again(session, target, name, text, ref):
+    if ref and is_answered_again(session, target, name, text, ref):
         return
     pending = _deliver(session, target, name, text, ref)
     if pending is not None:
@@ -179,38 +151,7 @@ def _send_to(session: Session, target: bytes, name: Name, text: bytes, ref: byte
     elif ref:
         session.answer_sent(target, ref)
     if ref:
-        _accept(session, name, (ref,), text, pending)
-
-
-def _accept(
-    session: Session, name: Name, refs: Sequence[bytes], texts: bytes, pending: Pending | None
-) -> None:
-    accepted = AcceptedRun(name.key, refs, texts, session.relay.seconds())
-    known = session.accepted_refs()
-    known.accept(accepted)
-    if pending is not None:
-        pending.remember(known, accepted)
-
-
-def _is_answered_again(
-    session: Session, target: bytes, name: Name, text: bytes, ref: bytes
-) -> bool:
-    now_s = session.relay.seconds()
-    try:
-        accepted = session.accepted_refs().find_same(ref, name.key, text, now_s)
-    except RefReused:
-        raise RefReused(target) from None
-    if accepted is None:
-        return False
-    if isinstance(accepted.run.pending, Pending):
-        accepted.run.pending.ask(session, target, (ref,), accepted.index)
-    elif accepted.id:
-        session.answer_stored(target, accepted.id, (ref,))
-        if accepted.is_acked:
-            session.tell_acked(target, accepted.id, ref)
-    else:
-        session.answer_sent(target, ref)
-    return True
+        accept(session, name, (ref,), text, pending)
 
 
 def _deliver(
@@ -219,7 +160,7 @@ def _deliver(
     relay = session.relay
     recipient = relay.find(name.key)
     if recipient is None:
-        raise _undelivered(session, target, text, UnknownName(target))
+        raise undelivered(session, target, text, UnknownName(target))
     stamp = Stamp(relay)
     echo = None
     if session.is_echoed and not recipient.includes(session):
@@ -253,7 +194,7 @@ def _take(
             raise StoreFailed(target)
         pending = mailbox.take(session, target, text, ref, stamp)
     except Refusal as refusal:
-        raise _undelivered(session, target, text, refusal) from None
+        raise undelivered(session, target, text, refusal) from None
     if pending is not None:
         if echo is not None:
             pending.when_stored(echo)
@@ -266,8 +207,3 @@ def _echo(session: Session, target: bytes, text: bytes, stamp: Stamp) -> None:
     for device in session.relay.registry.devices(session.name.key):
         if device is not session and device.wants_echo:
             device.echo(session, target, text, stamp)
-
-
-def _undelivered(session: Session, target: bytes, text: bytes, refusal: Refusal) -> Refusal:
-    session.relay.console.undelivered(session.name.shown, target, text, refusal)
-    return refusal

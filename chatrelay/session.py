@@ -30,8 +30,9 @@ from chatrelay.leaving import Leaver
 from chatrelay.lines import Block, Overlong
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
+from chatrelay.outcomes import note_sent
 from chatrelay.relay import Relay
-from chatrelay.sending import note_sent, send, send_confirmed, send_run
+from chatrelay.sending import send, send_confirmed, send_run
 from chatrelay.state import State
 
 # A long answer looks this often whether it should wait.

@@ -28,6 +28,12 @@ PURE = [
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
     *("chatrelay.mailbox.waiting", "chatrelay.state", "chatrelay.rooms.audience"),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
+    *(
+        "chatrelay.rooms.kept",
+        "chatrelay.saying",
+        "chatrelay.outcomes",
+        "chatrelay.mailbox.receipts",
+    ),
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
     *("chatrelay.client.membership",),
     *(

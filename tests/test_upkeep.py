@@ -77,7 +77,7 @@ class FullTests(SynchronousTestCase):
 
         store: Any = Store(logs)
         self.store = store
-        self.upkeep = Upkeep(relay, store, self.freed.append)
+        self.upkeep = Upkeep(relay, store, lambda freed, _rooms: self.freed.append(freed))
         self.upkeep.used_bytes = logs.used
         return logs
 

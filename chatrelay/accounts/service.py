@@ -24,6 +24,8 @@ from chatrelay.accounts.hashing import HashQueue
 from chatrelay.ids import Ids
 from chatrelay.mailbox.mailboxes import Mailboxes
 from chatrelay.relay import Relay
+from chatrelay.rooms.keeping import Keeping
+from chatrelay.rooms.log import KeptRoom
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.thread import StoreThread
 
@@ -77,7 +79,7 @@ class AccountService(Service):
 
         :raises StoreError: it can not be opened; with one sentence for the operator.
         """
-        owned, first_id, revision = self.store.open(
+        owned, rooms, first_id, revision = self.store.open(
             partial(_begin, int(self._relay.wall_clock() * 1_000_000))
         )
         self._threads.start()
@@ -88,6 +90,7 @@ class AccountService(Service):
         call_later = partial(self._reactor.callLater, 0)
         self._mailboxes = Mailboxes(relay, self.store, owned, call_later=call_later)
         relay.keep(self._mailboxes, Ids(first_id))
+        relay.rooms.keeping = Keeping(relay, self.store, self._mailboxes, rooms)
         hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
         relay.claims = AccountClaims(
             self.store,
@@ -120,10 +123,17 @@ class AccountService(Service):
         deferToThreadPool(self._reactor, self._threads, _nicely, work).addBoth(ended)
 
 
-def _begin(now_us: int, accounts: Accounts) -> tuple[list[tuple[int, bytes, bytes]], int, int]:
+def _begin(
+    now_us: int, accounts: Accounts
+) -> tuple[list[tuple[int, bytes, bytes]], list[KeptRoom], int, int]:
     # Microseconds: a file that is put back from a backup does not give again what it has given.
     first_id = accounts.logs.set_ids_aside(now_us)
-    return accounts.logs.owned_names(), first_id, accounts.last_revocation()
+    return (
+        accounts.logs.owned_names(),
+        accounts.rooms.all(),
+        first_id,
+        accounts.last_revocation(),
+    )
 
 
 def _nicely(work: Callable[[], T]) -> T:

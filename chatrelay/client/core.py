@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Literal
 
-from chatrelay import wire
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
-from chatrelay.names import Name, parse_name
+from chatrelay.names import Name, parse_name, parse_room
 from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags
 
 MAX_TARGETS = 32
@@ -250,7 +249,7 @@ def check_room(room: str) -> None:
     :raises Misuse: it can not be a room.
     """
     try:
-        wire.check_room(_encoded(room) if is_room(room) else b"")
+        parse_room(_encoded(room))
     except Refusal as refusal:
         raise Misuse(refusal.sentence) from None
 

@@ -8,14 +8,14 @@ wrote is served before it ends.
 
 from __future__ import annotations
 
-from chatrelay.commands import connection, mailbox, owning, people, rooms
+from chatrelay.commands import connection, kept_rooms, mailbox, owning, people, rooms
 from chatrelay.commands.verb import Verb
 
 VERBS: dict[bytes, Verb] = {
     verb.word: verb
     for verb in (
         *(*connection.VERBS, *owning.VERBS, *mailbox.VERBS, *people.VERBS),
-        *rooms.VERBS,
+        *(*rooms.VERBS, *kept_rooms.VERBS),
     )
 }
 """Every command that this relay has, by its word."""

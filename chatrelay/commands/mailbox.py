@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chatrelay.claims import Decided
 from chatrelay.commands.verb import Verb, wrong_form
-from chatrelay.errors import BadId, NotAllowed, UnknownRoom
+from chatrelay.errors import BadId, NotAllowed
 from chatrelay.mailbox.log import Entry
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.seams import Mailboxes
 from chatrelay.names import is_room, parse_name, parse_room
 from chatrelay.pending import await_decision
+from chatrelay.rooms.kept import RoomLog
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -22,7 +23,8 @@ MAX_HISTORY_ENTRIES = 200
 DEFAULT_HISTORY_ENTRIES = 50
 
 _NOT_OWNED = "Only a registered name has this; /register SECRET makes it one."
-_HISTORY_FORM = "/history [NAME] [N] [before=ID or after=ID]"
+_NO_HISTORY = "This room has no history; one that is kept has, where the relay keeps any."
+_HISTORY_FORM = "/history [NAME or #ROOM] [N] [before=ID or after=ID]"
 
 
 def _owned(session: Session) -> tuple[Mailboxes, Mailbox]:
@@ -57,24 +59,34 @@ class _Wanted(NamedTuple):
 
 
 def _history(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
-    mailboxes, mailbox = _owned(session)
     wanted = _read_wanted(session, words)
     target = wanted.target
+    log: Mailbox | RoomLog
+    party = None
     if target is not None and is_room(target):
-        parse_room(target)
-        raise UnknownRoom(target)
-    party = parse_name(target).key if target is not None else None
+        mailboxes, log = _kept_log(session, target)
+    else:
+        mailboxes, log = _owned(session)
+        party = parse_name(target).key if target is not None else None
     length = wanted.length if wanted.length is not None else DEFAULT_HISTORY_ENTRIES
 
     def ask(decided: Decided[list[Entry]]) -> None:
         mailboxes.history(
-            *(mailbox, party, min(length, MAX_HISTORY_ENTRIES), decided),
+            *(log, party, min(length, MAX_HISTORY_ENTRIES), decided),
             before_id=wanted.before_id,
             after_id=wanted.after_id,
         )
 
     await_decision(session, ask, partial(_show_history, session, target, ref), ref)
     return ()
+
+
+def _kept_log(session: Session, target: bytes) -> tuple[Mailboxes, RoomLog]:
+    room = session.relay.rooms.find_joined(parse_room(target), session.name.key)
+    mailboxes = session.relay.mailboxes
+    if mailboxes is None or room.keep is None or room.keep.log is None:
+        raise NotAllowed(room.name.shown, sentence=_NO_HISTORY)
+    return mailboxes, room.keep.log
 
 
 def _read_wanted(session: Session, words: list[bytes]) -> _Wanted:
@@ -144,7 +156,12 @@ def _set_blocked(
 
 VERBS = (
     Verb(b"ack", "/ack ID", "with the cap ack: everything up to ID was read", _ack),
-    Verb(b"history", _HISTORY_FORM, "what was sent to you, or between you and NAME", _history),
+    Verb(
+        b"history",
+        _HISTORY_FORM,
+        "what was sent to you, between you and NAME, or in a kept room",
+        _history,
+    ),
     Verb(
         b"block",
         "/block [NAME]",

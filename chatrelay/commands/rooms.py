@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
+from chatrelay.commands.kept_rooms import topic_line
 from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.names import parse_room
+from chatrelay.pending import await_decision
 from chatrelay.rooms.room import Room
 
 if TYPE_CHECKING:
@@ -16,19 +19,37 @@ if TYPE_CHECKING:
 _NAMES_BYTES = 1000
 
 
-def _join(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
+def _join(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) != 1:
         raise wrong_form("/join #ROOM")
-    room = session.relay.rooms.join(parse_room(words[0]), session)
+    rooms, member, account = session.relay.rooms, session.name, session.account
+    name = parse_room(words[0])
+    rooms.check_may_join(name, member, account)
+    room, keeping = rooms.find(name.key), rooms.keeping
+    if account and room is not None and keeping is not None and room.has_to_note(account):
+
+        def joined(_: None) -> None:
+            session.begin_answer(_joined_lines(session, room), ref)
+
+        await_decision(
+            session, partial(keeping.join, room, member, account, (session,)), joined, ref
+        )
+        return ()
+    return _joined_lines(session, rooms.join(name, member, account, (session,)))
+
+
+def _joined_lines(session: Session, room: Room) -> Iterator[bytes]:
     yield b"!joined %b %b" % (room.name.shown, session.name.shown)
+    if room.keep is not None and room.keep.topic:
+        yield topic_line(room)
     yield from _member_lines(room)
 
 
 def _member_lines(room: Room) -> Iterator[bytes]:
     shown, head = room.name.shown, b"!members " + room.name.shown
     count, line = 0, head
-    for name in room.names():
-        line += b" " + name.shown
+    for member in room.members():
+        line += b" " + member.name.shown
         count += 1
         if len(line) >= _NAMES_BYTES:
             yield line
@@ -38,13 +59,27 @@ def _member_lines(room: Room) -> Iterator[bytes]:
     yield b"!end members %b %d" % (shown, count)
 
 
-def _leave(session: Session, words: list[bytes], _ref: bytes) -> Iterable[bytes]:
+def _leave(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) != 1:
         raise wrong_form("/leave #ROOM")
-    rooms = session.relay.rooms
-    room = rooms.find_joined(parse_room(words[0]), session.name.key)
-    rooms.leave(room, session)
-    return [b"!left %b %b" % (room.name.shown, session.name.shown)]
+    rooms, member = session.relay.rooms, session.name
+    room = rooms.find_joined(parse_room(words[0]), member.key)
+    told = b"!left %b %b" % (room.name.shown, member.shown)
+
+    def leave() -> None:
+        if member.key in room:
+            rooms.leave(room, member, (session,))
+
+    if room.keep is not None and rooms.keeping is not None and session.account:
+        await_decision(
+            session,
+            partial(rooms.keeping.remove, room, session.account, leave),
+            lambda _: session.answer(told, ref),
+            ref,
+        )
+        return ()
+    leave()
+    return [told]
 
 
 def _rooms(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
@@ -55,14 +90,30 @@ def _rooms(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
     for room in rooms:
         # A long list is written over several turns.
         if rooms.find(room.name.key) is room:
-            is_joined = session.name.key in room
-            yield b"!room %b members=%d%b" % (
-                room.name.shown,
-                len(room),
-                b" joined" if is_joined else b"",
-            )
-            listed += 1
+            line = _room_line(session, room)
+            if line:
+                yield line
+                listed += 1
     yield b"!end rooms %d" % listed
+
+
+def _room_line(session: Session, room: Room) -> bytes:
+    """Empty for a room of others that nobody is to know of."""
+    is_joined, keep = session.name.key in room, room.keep
+    words = [b"!room", room.name.shown, b"members=%d" % len(room)]
+    if keep is not None:
+        if not is_joined and not keep.admits(session.account):
+            return b""
+        words.append(b"kept")
+        if keep.is_members_only:
+            words.append(b"members-only")
+    elif session.relay.is_public and not is_joined:
+        return b""
+    if is_joined:
+        words.append(b"joined")
+    if keep is not None and keep.topic:
+        words.append(b":" + keep.topic)
+    return b" ".join(words)
 
 
 VERBS = (

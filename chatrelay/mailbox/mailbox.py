@@ -12,14 +12,14 @@ from functools import partial
 from chatrelay.errors import Blocked, MailboxFull, Refusal
 from chatrelay.interfaces import Recipient
 from chatrelay.mailbox.entries import ENTRY_BYTES, Kind, Run, receipts, texts_of
-from chatrelay.mailbox.in_flight import Header
 from chatrelay.mailbox.kept import Kept
 from chatrelay.mailbox.log import Changes, Loaded
 from chatrelay.mailbox.reader import ReadingDevice
 from chatrelay.mailbox.reading import Reading
+from chatrelay.mailbox.receipts import Receipt, note_acked, tell_senders
 from chatrelay.mailbox.seams import Keeper
 from chatrelay.mailbox.sent import Sent
-from chatrelay.mailbox.shares import BOTS, Shares
+from chatrelay.mailbox.shares import Shares
 from chatrelay.mailbox.waiting import Ack, Batch, Pending
 from chatrelay.names import Name, key_of_party
 from chatrelay.refs import AcceptedRefs, AcceptedRun
@@ -62,7 +62,7 @@ class Mailbox:
         self._taken = 0
         self.sent = Sent(keeper, partial(keeper.changed, self))
         self._acks: list[Ack] = []
-        self._receipts: list[tuple[bytes, bytes, int]] = []
+        self._receipts: list[Receipt] = []
         self._unwritten_receipts: list[Run] = []
 
     def is_being_loaded(self) -> None:
@@ -87,7 +87,7 @@ class Mailbox:
                 )
             )
         for run in log.acked:
-            self._note_acked(run)
+            note_acked(self.refs, run, now_s)
 
     # The recipient.
 
@@ -220,6 +220,21 @@ class Mailbox:
         self._add(pending)
         return pending
 
+    def take_said(self, sender: Recipient, run: Run) -> Pending | None:
+        """
+        Take into its log what was said in a room, as much as there is room for.
+
+        :returns: what will be committed; ``None`` for nothing.
+        """
+        if not self.is_loaded or sender.name.key in self.blocked or self._keeper.is_full:
+            return None
+        fitting = self._unread.fitting(run)
+        if fitting is None:
+            return None
+        pending = Pending(fitting)
+        self._add(pending)
+        return pending
+
     # Its connections.
 
     def attach(self, device: ReadingDevice) -> None:
@@ -233,7 +248,8 @@ class Mailbox:
 
         :raises BadId: it was not sent that.
         """
-        self._tell_senders(self.reading.ack(device, message_id))
+        acked = self.reading.ack(device, message_id)
+        self._receipts += tell_senders(acked, self.name, self._keeper)
         device.awaits_answer()
         self._acks.append(Ack(device, message_id, ref))
         self._keeper.changed(self)
@@ -309,7 +325,7 @@ class Mailbox:
         self.reading.committed(batch.pending, batch.changes)
         for pending in batch.pending:
             if pending.run.kind is Kind.ACKED:
-                self._note_acked(pending.run)
+                note_acked(self.refs, pending.run, self._keeper.now_s())
             else:
                 pending.stored()
         for device, message_id, ref in batch.acks:
@@ -375,23 +391,3 @@ class Mailbox:
                 if unread is not None:
                     self._unread.add(unread.account, -unread.length, -unread.size_bytes)
             one.failed(refusal)
-
-    def _tell_senders(self, acked: Iterable[Header]) -> None:
-        of: dict[int, list[tuple[bytes, int]]] = {}
-        for header in acked:
-            if header.account > 0:
-                of.setdefault(header.account, []).extend(header.refs_and_ids())
-            elif header.account != BOTS:
-                self._receipts += [(header.party, *one) for one in header.refs_and_ids()]
-        for account, refs in of.items():
-            mailbox = self._keeper.mailbox_of(account) if refs else None
-            if mailbox is not None:
-                mailbox.note_acked(self.name.shown, refs)
-
-    def _note_acked(self, run: Run) -> None:
-        key = key_of_party(run.party)
-        now_s = self._keeper.now_s()
-        for _, ref, message_id in run.entries():
-            accepted = self.refs.find(ref, key, now_s)
-            if accepted is not None and accepted.id == int(message_id, 16):
-                accepted.acked()

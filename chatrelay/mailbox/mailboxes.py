@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -20,11 +20,12 @@ from chatrelay.mailbox.loading import Loading
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Page, Written
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.owned import Owned, OwnedNames
-from chatrelay.mailbox.seams import Surroundings
-from chatrelay.mailbox.upkeep import Upkeep
+from chatrelay.mailbox.seams import Logged, Surroundings
+from chatrelay.mailbox.upkeep import Freed, Upkeep
 from chatrelay.mailbox.waiting import Batch
 from chatrelay.mailbox.writer import Batches, Store, Writer
 from chatrelay.names import Name
+from chatrelay.rooms.kept import RoomLog
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.jobs import SENTENCE
 
@@ -70,8 +71,9 @@ class Mailboxes:
             wall_clock=lambda: self.now_ms() / 1000,
             call_later=call_later,
         )
+        self._rooms: dict[int, RoomLog] = {}
         self._watched: dict[Mailbox, None] = {}
-        self._to_write_again: dict[Mailbox, None] = {}
+        self._to_write_again: dict[Logged, None] = {}
         self._histories = Histories(store)
         self._upkeep = Upkeep(relay, store, self._note_freed)
         self._writer = Writer(
@@ -120,6 +122,16 @@ class Mailboxes:
         assert mailbox is not None, "it was put there"  # noqa: S101
         return mailbox
 
+    def add_room(self, log: RoomLog) -> None:
+        """A room has a log."""
+        self._rooms[log.number] = log
+
+    def forget_room(self, number: int) -> None:
+        """A room has a log no more."""
+        log = self._rooms.pop(number, None)
+        if log is not None:
+            self._writer.removed(log)
+
     def refresh(self, key: bytes) -> None:
         """Somebody else changed the account of a name: look whether it has one now, and which."""
 
@@ -142,7 +154,7 @@ class Mailboxes:
 
     def history(
         self,
-        mailbox: Mailbox,
+        log: Mailbox | RoomLog,
         party: bytes | None,
         count: int,
         decided: Decided[list[Entry]],
@@ -155,7 +167,8 @@ class Mailboxes:
 
         What was accepted before is in it: it is written first.
         """
-        asked = Asked(mailbox.account, party, count, before_id=before_id, after_id=after_id)
+        account, room = (0, log.number) if isinstance(log, RoomLog) else (log.account, 0)
+        asked = Asked(account, party, count, before_id=before_id, after_id=after_id, room=room)
         self._decide(asked.answer, decided)
         self._writer.when_written(lambda: self._histories.ask(asked))
 
@@ -206,8 +219,8 @@ class Mailboxes:
             if not mailbox.reading.tick(now_s):
                 self._watched.pop(mailbox, None)
         again, self._to_write_again = self._to_write_again, {}
-        for mailbox in again:
-            self.changed(mailbox)
+        for logged in again:
+            self.changed(logged)
         if self._upkeep.tick():
             self._put_away_idle(now_s)
 
@@ -262,7 +275,7 @@ class Mailboxes:
         reading.addCallbacks(then, failed)
         reading.addErrback(lambda failure: _log.failure("delivering a log failed", failure))
 
-    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+    def changed(self, mailbox: Logged, size_bytes: int = 0) -> None:
         """Something of this size is to be written: ask for it soon."""
         self._writer.changed(mailbox, size_bytes)
 
@@ -302,6 +315,7 @@ class Mailboxes:
         owned = self._owned.remove(key)
         if owned is None:
             return
+        self._relay.account_gone(owned.account, key)
         self._relay.renew_route(key, (owned.shown, None))
         mailbox = self._mailboxes.pop(owned.account, None)
         if mailbox is not None:
@@ -314,7 +328,7 @@ class Mailboxes:
             failures.note(result)
         else:
             self._upkeep.used_bytes = result.used_bytes
-            self._note_freed(result.freed)
+            self._note_freed(result.freed, result.freed_rooms)
         for mailbox, batch in batches:
             try:
                 self._tell(mailbox, batch, result)
@@ -322,21 +336,24 @@ class Mailboxes:
                 # The others wait, too.
                 _log.failure("telling of a commit failed")
 
-    def _tell(self, mailbox: Mailbox, batch: Batch, result: Written | Failure) -> None:
+    def _tell(self, mailbox: Logged, batch: Batch, result: Written | Failure) -> None:
         if isinstance(result, Failure):
             mailbox.failed(batch, _store_failed)
             if mailbox.has_to_write_again:
                 self._to_write_again[mailbox] = None
-        elif mailbox.account in result.gone:
+        elif batch.changes.account in result.gone:
             mailbox.failed(batch, UnknownName)
         else:
             mailbox.committed(batch)
 
-    def _note_freed(self, freed: Mapping[int, tuple[int, int]]) -> None:
+    def _note_freed(self, freed: Freed, freed_rooms: Freed) -> None:
         for account, (entries, size_bytes) in freed.items():
             mailbox = self._mailboxes.get(account)
             if mailbox is not None:
                 mailbox.freed(entries, size_bytes)
+        for room, (entries, size_bytes) in freed_rooms.items():
+            if room in self._rooms:
+                self._rooms[room].freed(entries, size_bytes)
 
     @staticmethod
     def _decide(asked: Deferred[T], decided: Decided[T]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from chatrelay.claims import Decided
+from chatrelay.errors import Refusal
 from chatrelay.flow import Gate
 from chatrelay.ids import Ids
 from chatrelay.limits import Limits
@@ -15,6 +16,32 @@ from chatrelay.stamps import Clock
 
 if TYPE_CHECKING:
     from chatrelay.mailbox.mailbox import Mailbox
+    from chatrelay.mailbox.waiting import Batch
+    from chatrelay.rooms.kept import RoomLog
+
+
+class Logged(Protocol):
+    """What has a log that is written: a mailbox, or a kept room."""
+
+    @property
+    def has_to_write_again(self) -> bool:
+        """Whether something could not be written that nobody would send again."""
+
+    def take_batch(self) -> Batch:
+        """Give out what is to be written, of which `committed` or `failed` will tell."""
+
+    def committed(self, batch: Batch) -> None:
+        """What was given out is on the disk."""
+
+    def failed(self, batch: Batch, refusal: Callable[[bytes], Refusal]) -> None:
+        """
+        What was given out could not be written.
+
+        :param refusal: makes what the senders are told, with the name as they wrote it.
+        """
+
+    def freed(self, entries: int, size_bytes: int) -> None:
+        """Some of the log was given up."""
 
 
 class Keeper(Clock, Protocol):
@@ -35,7 +62,7 @@ class Keeper(Clock, Protocol):
     def watch(self, mailbox: Mailbox) -> None:
         """Call `Mailbox.tick` once a second."""
 
-    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+    def changed(self, mailbox: Logged, size_bytes: int = 0) -> None:
         """Something of this size is to be written: ask for it soon."""
 
     def load_page(
@@ -88,6 +115,9 @@ class Surroundings(Protocol):
         :param log: how the name is written, and the log if what is sent to it goes there.
         """
 
+    def account_gone(self, account: int, key: bytes) -> None:
+        """There is no account of this number any more, which the name with this key had."""
+
     def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
         """Tell a sender whose name nobody owns that a message was acked."""
 
@@ -113,7 +143,7 @@ class Mailboxes(Protocol):
 
     def history(
         self,
-        mailbox: Mailbox,
+        log: Mailbox | RoomLog,
         party: bytes | None,
         count: int,
         decided: Decided[list[Entry]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatrelay.limits import Limits
-from chatrelay.mailbox.entries import ENTRY_BYTES
+from chatrelay.mailbox.entries import ENTRY_BYTES, Run
 
 FREE = 0
 """Stands for the account of all senders whose names nobody owns: they have one share."""
@@ -26,6 +26,20 @@ class Shares:
         self._of: dict[int, tuple[int, int]] = {}
         self.entries = 0
         self.size_bytes = 0
+
+    def fitting(self, run: Run) -> Run | None:
+        """As much of a run as there is room for; ``None`` for nothing."""
+        if self.has_room(run.account, run.length, run.size_bytes):
+            return run
+        least, most = 0, run.length
+        while most - least > 1:
+            middle = (least + most) // 2
+            part = run.until(run.first_id + middle - 1)
+            if self.has_room(part.account, part.length, part.size_bytes):
+                least = middle
+            else:
+                most = middle
+        return run.until(run.first_id + least - 1) if least else None
 
     def has_room(self, account: int, entries: int, size_bytes: int) -> bool:
         """Whether so much more of this sender may wait."""

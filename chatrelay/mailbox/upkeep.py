@@ -27,11 +27,13 @@ class Upkeep:
     :ivar used_bytes: what everything takes in the file, when that was last known.
     """
 
-    def __init__(self, relay: Surroundings, store: Store, freed: Callable[[Freed], None]) -> None:
+    def __init__(
+        self, relay: Surroundings, store: Store, freed: Callable[[Freed, Freed], None]
+    ) -> None:
         """
         Begin.
 
-        :param freed: told by account how many entries and bytes were given up.
+        :param freed: told by account, and by room, how many entries and bytes were given up.
         """
         self.used_bytes = 0
         self._relay = relay
@@ -85,7 +87,7 @@ class Upkeep:
             self._is_pruning = False
             self._jobs += 1
             self._pruned_until = given_up.until
-            self._freed(given_up.freed)
+            self._freed(given_up.freed, given_up.freed_rooms)
             if not given_up.has_more:
                 # There may be nothing to give up, and much to look at: the store has other work.
                 rest_s = min(PRUNE_INTERVAL_S, float(self._jobs))

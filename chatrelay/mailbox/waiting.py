@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from chatrelay.errors import Refusal
+from chatrelay.errors import Refusal, UnknownName
 from chatrelay.mailbox.entries import Run
 from chatrelay.mailbox.log import Changes
 from chatrelay.mailbox.reader import ReadingDevice
@@ -46,7 +46,7 @@ class Pending:
     :ivar is_handed: whether it was written to a connection before the commit.
     """
 
-    __slots__ = ("_accepted", "_asked", "_then", "is_handed", "run")
+    __slots__ = ("_accepted", "_asked", "_then", "_whole", "is_handed", "run")
 
     def __init__(self, run: Run, *, is_handed: bool = False) -> None:
         self.run = run
@@ -54,6 +54,7 @@ class Pending:
         self._asked: list[_Asked] = []
         self._accepted: tuple[AcceptedRefs, AcceptedRun] | None = None
         self._then: Callable[[], None] | None = None
+        self._whole: Whole | None = None
 
     def ask(self, asker: Asker, target: bytes, refs: Sequence[bytes], first_index: int = 0) -> None:
         """
@@ -75,6 +76,10 @@ class Pending:
         """Call something once it is committed."""
         self._then = then
 
+    def is_part_of(self, whole: Whole) -> None:
+        """It is one of several that somebody is told of together."""
+        self._whole = whole
+
     def stored(self) -> None:
         """It is committed."""
         first_id = self.run.first_id
@@ -86,6 +91,8 @@ class Pending:
             asker.was_answered()
         if self._then is not None:
             self._then()
+        if self._whole is not None:
+            self._whole.part_is_over()
 
     def failed(self, refusal: Callable[[bytes], Refusal]) -> None:
         """
@@ -105,6 +112,42 @@ class Pending:
                 elif ref:
                     asker.answer_sent(target, ref)
             asker.was_answered()
+        if self._whole is not None:
+            self._whole.part_is_over(refusal)
+
+
+class Whole(Pending):
+    """What was said in a room, for several who have it in their logs: committed when all have."""
+
+    __slots__ = ("_open_parts", "_refusal")
+
+    def __init__(self, run: Run, parts: Sequence[Pending]) -> None:
+        """
+        Wait for all parts.
+
+        :param parts: one for each log; at least one.
+        """
+        super().__init__(run)
+        self._open_parts = len(parts)
+        self._refusal: Callable[[bytes], Refusal] | None = None
+        for part in parts:
+            part.is_part_of(self)
+
+    def part_is_over(self, refusal: Callable[[bytes], Refusal] | None = None) -> None:
+        """
+        One of them is committed, or could not be kept.
+
+        :param refusal: then, as for `failed`.
+        """
+        self._open_parts -= 1
+        if refusal is not UnknownName:
+            # Whose account is gone misses nothing.
+            self._refusal = self._refusal or refusal
+        if not self._open_parts:
+            if self._refusal is None:
+                self.stored()
+            else:
+                self.failed(self._refusal)
 
 
 class Ack(NamedTuple):

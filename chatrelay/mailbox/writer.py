@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from chatrelay.flow import Gate, Holder
 from chatrelay.mailbox.log import Bounds, Changes, Written
-from chatrelay.mailbox.mailbox import Mailbox
+from chatrelay.mailbox.seams import Logged
 from chatrelay.mailbox.waiting import Batch
 from chatrelay.store.accounts import Accounts
 
@@ -41,7 +41,7 @@ class Store(Protocol):
         """Run a job that may change something."""
 
 
-Batches = list[tuple[Mailbox, Batch]]
+Batches = list[tuple[Logged, Batch]]
 Told = Callable[[Batches, Written | Failure], None]
 
 
@@ -87,7 +87,7 @@ class Writer(Holder):
         self._max_waiting_bytes = max_waiting_bytes
         self._wall_clock = wall_clock
         self._call_later = call_later
-        self._changed: dict[Mailbox, None] = {}
+        self._changed: dict[Logged, None] = {}
         self._commits: deque[_Commit] = deque()
         self._then: list[Callable[[], object]] = []
         self._closed: list[Deferred[None]] = []
@@ -95,7 +95,7 @@ class Writer(Holder):
         self._is_scheduled = False
         self._is_writing = False
 
-    def changed(self, mailbox: Mailbox, size_bytes: int = 0) -> None:
+    def changed(self, mailbox: Logged, size_bytes: int = 0) -> None:
         """Something of a mailbox is to be written, of this size."""
         self._waiting_bytes += size_bytes
         self._changed[mailbox] = None
@@ -103,7 +103,7 @@ class Writer(Holder):
             self._is_scheduled = True
             self._call_later(self._begin)
 
-    def removed(self, mailbox: Mailbox) -> None:
+    def removed(self, mailbox: Logged) -> None:
         """Nothing of it can be."""
         self._changed.pop(mailbox, None)
 

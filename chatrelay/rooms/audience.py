@@ -112,7 +112,7 @@ class Audience:
     :ivar gate: held while too many of them take too little.
     """
 
-    __slots__ = ("_clock", "_flow", "_groups", "_limits", "_writings", "gate")
+    __slots__ = ("_clock", "_flow", "_groups", "_limits", "_listener_count", "_writings", "gate")
 
     def __init__(self, limits: Limits, flow: Flow, clock: Clock) -> None:
         """Begin with nobody."""
@@ -121,34 +121,33 @@ class Audience:
         self._flow = flow
         self._clock = clock
         self._groups: dict[Writing, dict[Listener, None]] = {}
-        self._writings: dict[Listener, Writing] = {}
+        self._writings: dict[Listener, Writing | None] = {}
+        self._listener_count = 0
 
-    def __len__(self) -> int:
-        return len(self._writings)
+    def place(self, device: Listener, *, is_live: bool) -> None:
+        """
+        A connection of a member came, or is written otherwise than before.
 
-    def __contains__(self, device: Listener) -> bool:
-        return device in self._writings
-
-    def place(self, device: Listener) -> None:
-        """A connection of a member came, or is written otherwise than before."""
+        :param is_live: whether it is written what is said; if not it reads that out of a log.
+        """
         writing = Writing(device.eol, b"id" in device.caps, b"time" in device.caps)
+        wanted = writing if is_live else None
         before = self._writings.get(device)
-        if before == writing:
+        self._writings[device] = wanted
+        if before == wanted:
             return
         if before is not None:
             self._take_out(device, before)
-        self._writings[device] = writing
-        self._groups.setdefault(writing, {})[device] = None
-        self.gate.has_listeners(len(self._writings))
+        if wanted is not None:
+            self._groups.setdefault(wanted, {})[device] = None
+            self._listener_count += 1
+            self.gate.has_listeners(self._listener_count)
 
     def remove(self, device: Listener) -> None:
-        """A connection is gone, or its member; or it is written out of a log from now on."""
+        """A connection is gone, or its member."""
         writing = self._writings.pop(device, None)
         if writing is not None:
             self._take_out(device, writing)
-            self.gate.has_listeners(len(self._writings))
-            device.outbox.held_gates.discard(self.gate)
-            self.gate.release(device.outbox)
 
     def write(self, lines: bytes, count: int, stamp: Stamp, spared: Collection[Listener]) -> None:
         """
@@ -189,3 +188,7 @@ class Audience:
         del group[device]
         if not group:
             del self._groups[writing]
+        self._listener_count -= 1
+        device.outbox.held_gates.discard(self.gate)
+        self.gate.has_listeners(self._listener_count)
+        self.gate.release(device.outbox)

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from chatrelay.errors import NotInRoom, TooManyRooms, UnknownRoom
+from chatrelay.errors import NotAllowed, NotInRoom, TooManyRooms, UnknownRoom
+from chatrelay.interfaces import Listener
 from chatrelay.names import Name
+from chatrelay.rooms.kept import Keep
 from chatrelay.rooms.room import Room
 
 if TYPE_CHECKING:
     from chatrelay.relay import Relay
-    from chatrelay.session import Session
+    from chatrelay.rooms.keeping import Keeping
 
 # The writings of one room, besides the first, that the quick path knows.
 _MAX_OTHER_WRITINGS = 3
 _TOO_MANY_IN_ALL = "The relay has as many rooms as it may."
 _FULL = "This room has as many members as it may."
+_MEMBERS_ONLY = "This room is for members only; its owner invites."
 
 
 class Rooms:
-    """The rooms of one relay."""
+    """
+    The rooms of one relay.
+
+    :ivar keeping: keeps rooms; ``None`` where nothing is kept.
+    """
 
     def __init__(self, relay: Relay) -> None:
         """Begin without any."""
+        self.keeping: Keeping | None = None
         self._relay = relay
         self._rooms: dict[bytes, Room] = {}
         # Those that a name is in, in the order in which it joined.
@@ -62,77 +70,130 @@ class Rooms:
         """The rooms that two names are in."""
         return [room for room in self._of.get(key, ()) if other_key in room]
 
-    def do_share(self, key: bytes, other_key: bytes) -> bool:
-        """Whether two names are in a room together."""
-        return any(other_key in room for room in self._of.get(key, ()))
-
-    def join(self, name: Name, session: Session) -> Room:
+    def check_may_join(self, name: Name, member: Name, account: int) -> None:
         """
-        Let the name of a session join a room, which is made if there is none.
+        Check that a name may join a room.
 
-        The others are told.
-
-        :raises TooManyRooms, NotAllowed: it may not; nothing has changed.
+        :param account: the number of its account; 0 if it has none.
+        :raises TooManyRooms, NotAllowed: it may not.
         """
-        room = self._rooms.get(name.key)
-        member = session.name
+        limits, room = self._relay.limits, self._rooms.get(name.key)
         if room is not None and member.key in room:
-            return room
-        limits = self._relay.limits
+            return
+        if room is not None and room.keep is not None and not room.keep.admits(account):
+            raise NotAllowed(name.shown, sentence=_MEMBERS_ONLY)
         if len(self._of.get(member.key, ())) >= limits.max_rooms_per_client:
             raise TooManyRooms(name.shown)
-        if room is None:
-            if len(self._rooms) >= limits.max_rooms:
-                raise TooManyRooms(name.shown, sentence=_TOO_MANY_IN_ALL)
-            room = self._rooms[name.key] = Room(self._relay, name)
-        elif len(room) >= limits.max_members:
+        if room is None and len(self._rooms) >= limits.max_rooms:
+            raise TooManyRooms(name.shown, sentence=_TOO_MANY_IN_ALL)
+        if room is not None and len(room) >= limits.max_members:
             raise TooManyRooms(name.shown, sentence=_FULL)
-        room.add(member)
-        self._of.setdefault(member.key, {})[room] = None
-        self._place(room, member.key)
-        self._note_writing(room, name.shown)
-        room.tell(b"!joined " + room.name.shown + b" " + member.shown, (session,))
+
+    def join(
+        self, name: Name, member: Name, account: int, spared: tuple[Listener, ...] = ()
+    ) -> Room:
+        """
+        Let a name join a room, which is made if there is none.
+
+        :param account: the number of its account; 0 if it has none.
+        :param spared: who is not told of it.
+        """
+        room = self._rooms.get(name.key)
+        if room is None:
+            room = self.make(name)
+        if member.key not in room:
+            self.add(room, member, account)
+            room.tell(b"!joined " + room.name.shown + b" " + member.shown, spared)
         return room
 
-    def leave(self, room: Room, session: Session) -> None:
-        """Let the name of a session leave a room; the others are told."""
-        name = session.name
-        room.tell(b"!left " + room.name.shown + b" " + name.shown, (session,))
-        self._remove(room, name.key)
+    def leave(self, room: Room, member: Name, spared: tuple[Listener, ...] = ()) -> None:
+        """
+        Let a name leave a room.
+
+        :param spared: who is not told of it.
+        """
+        room.tell(b"!left " + room.name.shown + b" " + member.shown, spared)
+        self.remove(room, member.key)
 
     def renewed(self, key: bytes) -> None:
-        """The connections of a name, or what they are written, have changed."""
-        for room in self._of.get(key, ()):
+        """The connections of a name, its account, or what they are written, have changed."""
+        for room in self.of(key):
             self._place(room, key)
 
     def gone(self, name: Name) -> None:
-        """Nobody has a name any more: it leaves its rooms."""
+        """Nobody has a name any more: it leaves its rooms, but for those that it belongs to."""
         for room in self.of(name.key):
-            self._remove(room, name.key)
-            room.tell(b"!left " + room.name.shown + b" " + name.shown)
+            if room.keep is not None and room.keep.accounts.get(room.member(name.key).account):
+                self._place(room, name.key)
+            else:
+                self.remove(room, name.key)
+                room.tell(b"!left " + room.name.shown + b" " + name.shown)
 
     def note_writing(self, room: Room, written: bytes) -> None:
         """Let the quick path find a room under another writing of its name."""
-        self._note_writing(room, written)
+        writings = self._writings.setdefault(room, [])
+        if written not in writings and len(writings) <= _MAX_OTHER_WRITINGS:
+            writings.append(written)
+            self._relay.registry.routes[written] = room
 
-    def _place(self, room: Room, key: bytes) -> None:
-        holder = self._relay.registry.find(key)
-        if holder is not None:
-            room.placed(key, holder.name, self._relay.registry.devices(key))
+    # Rooms that are kept.
 
-    def _remove(self, room: Room, key: bytes) -> None:
+    def make(self, name: Name, keep: Keep | None = None) -> Room:
+        """Make a room that there is not."""
+        room = self._rooms[name.key] = Room(self._relay, name)
+        room.keep = keep
+        self.note_writing(room, name.shown)
+        return room
+
+    def add(self, room: Room, member: Name, account: int) -> None:
+        """A name belongs to a room."""
+        room.add(member, account)
+        self._of.setdefault(member.key, {})[room] = None
+        self._place(room, member.key)
+
+    def remove(self, room: Room, key: bytes) -> None:
+        """A name belongs to a room no more; a room that is not kept goes with its last one."""
         room.remove(key)
         joined = self._of[key]
         del joined[room]
         if not joined:
             del self._of[key]
-        if not len(room):
+        self._forget_if_empty(room)
+
+    def no_longer_kept(self, room: Room) -> None:
+        """A room is there from now on while somebody is in it, and is here."""
+        room.keep = None
+        for member in room.members():
+            if not member.devices:
+                self.remove(room, member.name.key)
+        self._forget_if_empty(room)
+
+    def account_gone(self, account: int, key: bytes) -> None:
+        """There is no account of this number any more, which the name with this key had."""
+        for room in self:
+            if room.keep is not None and room.keep.owner == account:
+                self.no_longer_kept(room)
+            elif room.keep is not None:
+                room.keep.accounts.pop(account, None)
+        for room in self.of(key):
+            member = room.member(key)
+            member.account = 0
+            if not member.devices:
+                self.remove(room, key)
+
+    def _place(self, room: Room, key: bytes) -> None:
+        relay = self._relay
+        holder = relay.registry.find(key)
+        mailbox = relay.mailboxes.find(key) if relay.mailboxes is not None else None
+        member = room.member(key)
+        name = holder.name if holder is not None else member.name
+        if holder is not None and holder.account:
+            # It may have been registered meanwhile.
+            member.account = holder.account
+        room.placed(key, name, relay.registry.devices(key), mailbox)
+
+    def _forget_if_empty(self, room: Room) -> None:
+        if not len(room) and room.keep is None and self._rooms.get(room.name.key) is room:
             del self._rooms[room.name.key]
             for written in self._writings.pop(room, ()):
                 del self._relay.registry.routes[written]
-
-    def _note_writing(self, room: Room, written: bytes) -> None:
-        writings = self._writings.setdefault(room, [])
-        if written not in writings and len(writings) <= _MAX_OTHER_WRITINGS:
-            writings.append(written)
-            self._relay.registry.routes[written] = room

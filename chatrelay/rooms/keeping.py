@@ -1,0 +1,201 @@
+"""
+Keeps rooms: what is to be kept is written first, and then it is so for everybody.
+
+A relay has one `Keeping`, if anything is kept.  What a ``decided`` is told comes when the store
+has answered; the client that asked may be gone by then, what it asked for is done all the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chatrelay.claims import Decided
+from chatrelay.errors import NotAllowed, Refusal, UnknownRoom
+from chatrelay.interfaces import Listener
+from chatrelay.mailbox import failures
+from chatrelay.mailbox.mailboxes import Mailboxes
+from chatrelay.mailbox.writer import Store
+from chatrelay.names import Name
+from chatrelay.rooms.kept import Keep, RoomLog
+from chatrelay.rooms.log import KeptRoom
+from chatrelay.rooms.room import Room
+from chatrelay.store.accounts import Accounts
+
+if TYPE_CHECKING:
+    from chatrelay.relay import Relay
+
+T = TypeVar("T")
+
+_KEPT_ALREADY = "Somebody keeps this room already."
+_NO_ACCOUNT = "Your account is gone."
+
+_log = Logger(namespace="chatrelay")
+
+
+class Keeping:
+    """The kept rooms of one relay."""
+
+    def __init__(
+        self, relay: Relay, store: Store, mailboxes: Mailboxes, rooms: Iterable[KeptRoom]
+    ) -> None:
+        """
+        Begin with what is kept.
+
+        :param rooms: all of it.
+        """
+        self._relay = relay
+        self._store = store
+        self._mailboxes = mailboxes
+        for kept in rooms:
+            self._restore(kept)
+
+    def count_of(self, account: int) -> int:
+        """How many rooms somebody keeps."""
+        keeps = (room.keep for room in self._relay.rooms)
+        return sum(keep is not None and keep.owner == account for keep in keeps)
+
+    def keep(self, room: Room, owner: int, decided: Decided[None]) -> None:
+        """
+        Keep a room from now on, with those of its members who own their names.
+
+        :param owner: the number of its owner's account.
+        """
+        shown, key = room.name
+        members = [member.account for member in room.members() if member.account]
+        now_s = self._relay.wall_clock()
+
+        def job(accounts: Accounts) -> int:
+            try:
+                return accounts.rooms.keep(key, shown, owner, members, now_s)
+            except sqlite3.IntegrityError:
+                raise NotAllowed(shown, sentence=_KEPT_ALREADY) from None
+
+        def kept(number: int) -> None:
+            if not number:
+                raise NotAllowed(shown, sentence=_NO_ACCOUNT)
+            joined = [(account, True) for account in {owner, *members}]
+            self._restore(KeptRoom(number, key, shown, owner, b"", False, joined, 0, 0))
+
+        self._do(job, kept, decided)
+
+    def unkeep(self, room: Room, decided: Decided[None]) -> None:
+        """Keep a room no more, and nothing of what was said there."""
+        keep = _kept(room)
+
+        def unkept(_: None) -> None:
+            if room.keep is keep:
+                self._mailboxes.forget_room(keep.number)
+                self._relay.rooms.no_longer_kept(room)
+
+        self._do(lambda accounts: accounts.rooms.unkeep(keep.number), unkept, decided)
+
+    def set_topic(self, room: Room, topic: bytes, decided: Decided[None]) -> None:
+        """Give a room another topic; empty for none."""
+        keep = _kept(room)
+
+        def is_set(_: None) -> None:
+            keep.topic = topic
+
+        self._do(lambda accounts: accounts.rooms.set_topic(keep.number, topic), is_set, decided)
+
+    def set_members_only(self, room: Room, is_members_only: bool, decided: Decided[None]) -> None:
+        """Let only those join who are invited; or everybody."""
+        keep = _kept(room)
+
+        def is_set(_: None) -> None:
+            keep.is_members_only = is_members_only
+
+        self._do(
+            lambda accounts: accounts.rooms.set_members_only(keep.number, is_members_only),
+            is_set,
+            decided,
+        )
+
+    def invite(self, room: Room, account: int, decided: Decided[None]) -> None:
+        """Let somebody join."""
+        keep = _kept(room)
+
+        def invited(_: None) -> None:
+            keep.accounts.setdefault(account, False)
+
+        self._do(lambda accounts: accounts.rooms.invite(keep.number, account), invited, decided)
+
+    def join(
+        self,
+        room: Room,
+        member: Name,
+        account: int,
+        spared: tuple[Listener, ...],
+        decided: Decided[None],
+    ) -> None:
+        """Let the owner of a name belong to a room, whether he is here or not."""
+        keep = _kept(room)
+
+        def joined(_: None) -> None:
+            if room.keep is not keep:
+                raise UnknownRoom(room.name.shown)
+            keep.accounts[account] = True
+            self._relay.rooms.join(room.name, member, account, spared)
+
+        self._do(lambda accounts: accounts.rooms.add_member(keep.number, account), joined, decided)
+
+    def remove(
+        self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
+    ) -> None:
+        """
+        Let somebody belong to a room no more, nor be invited.
+
+        :param then: called when that is kept.
+        """
+        keep = _kept(room)
+
+        def removed(_: None) -> None:
+            keep.accounts.pop(account, None)
+            then()
+
+        self._do(
+            lambda accounts: accounts.rooms.remove_member(keep.number, account), removed, decided
+        )
+
+    def _restore(self, kept: KeptRoom) -> None:
+        rooms = self._relay.rooms
+        log = RoomLog(self._mailboxes, kept) if self._relay.limits.keeps_history else None
+        if log is not None:
+            self._mailboxes.add_room(log)
+        keep = Keep(kept, log)
+        room = rooms.find(kept.key)
+        if room is None:
+            room = rooms.make(Name(kept.shown, kept.key), keep)
+        room.keep = keep
+        for account, has_joined in kept.members:
+            mailbox = self._mailboxes.mailbox_of(account)
+            if has_joined and mailbox is not None and mailbox.name.key not in room:
+                rooms.add(room, mailbox.name, account)
+
+    def _do(
+        self, job: Callable[[Accounts], T], then: Callable[[T], None], decided: Decided[None]
+    ) -> None:
+        asked: Deferred[None] = self._store.write(job).addCallback(then)
+        asked.addCallbacks(decided, lambda failure: decided(failures.refusal_of(failure)))
+        asked.addErrback(lambda failure: _log.failure("answering failed", failure))
+
+
+def _kept(room: Room) -> Keep:
+    """
+    How a room is kept.
+
+    :raises Refusal: it is not.
+    """
+    if room.keep is None:
+        raise not_kept(room)
+    return room.keep
+
+
+def not_kept(room: Room) -> Refusal:
+    """The refusal of what only a kept room has."""
+    return NotAllowed(room.name.shown, sentence="This room is not kept; /keep it first.")

@@ -1,0 +1,130 @@
+"""
+What is said in a room: to those who are here, and into the logs of members who are not
+(docs/protocol.rst, *Rooms*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chatrelay.claims import Decided
+from chatrelay.errors import Refusal, StoreFailed, UnknownRoom
+from chatrelay.mailbox.entries import texts_of
+from chatrelay.names import Name, parse_room
+from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
+from chatrelay.pending import await_decision
+from chatrelay.rooms.room import Room
+from chatrelay.stamps import Stamp
+
+if TYPE_CHECKING:
+    from chatrelay.session import Session
+
+_SOME_MISS_IT = "The log of a member can not be read or written; the others have the message."
+
+
+def say(session: Session, target: bytes, text: bytes, ref: bytes) -> None:
+    """
+    Say one thing in a room.
+
+    :param target: the room, as it was written.
+    :param ref: what the answers carry; without one only a refusal is answered.
+    :raises Refusal: it reaches nobody.
+    """
+    name = parse_room(target)
+    if ref and is_answered_again(session, target, name, text, ref):
+        return
+    room = session.relay.rooms.find(name.key)
+    if room is None:
+        raise undelivered(session, target, text, UnknownRoom(target))
+    _when_known(session, room, partial(_say, session, room, target, name, text, ref), ref)
+
+
+def say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
+    """
+    Say what one read brought for a room.
+
+    :param lines: ``%SENDER%TEXT`` each, LF after each.
+    :param count: how many.
+    """
+    _when_known(session, room, partial(_say_run, session, room, lines, count), b"")
+
+
+def _when_known(session: Session, room: Room, then: Callable[[], None], ref: bytes) -> None:
+    """Hold the session until it is known what is in the logs that it goes into."""
+    unknown, mailboxes = room.unknown_logs(), session.relay.mailboxes
+    if not unknown or mailboxes is None:
+        then()
+        note_sent(session, 0)
+        return
+
+    def load(decided: Decided[None]) -> None:
+        # One that can not be read is left out; the others get the message.
+        mailboxes.load(unknown, lambda _: decided(None))
+
+    def loaded(_: None) -> None:
+        then()
+        note_sent(session, 0)
+
+    await_decision(session, load, loaded, ref)
+
+
+def _say(session: Session, room: Room, target: bytes, name: Name, text: bytes, ref: bytes) -> None:
+    stamp = Stamp(session.relay)
+    some_miss_it = bool(room.unknown_logs())
+    try:
+        whole = room.say(session, b"%" + session.name.shown + b"%" + text + b"\n", 1, stamp)
+    except Refusal as refusal:
+        raise undelivered(session, target, text, refusal) from None
+    session.relay.rooms.note_writing(room, target)
+    if some_miss_it:
+        raise undelivered(session, target, text, StoreFailed(target, sentence=_SOME_MISS_IT))
+    if whole is not None:
+        whole.ask(session if ref else _OnlyFailures(session), target, (ref,))
+        if session.mailbox is not None and ref:
+            session.mailbox.sent.add(stamp, target, text, ref)
+    elif ref:
+        session.answer_sent(target, ref)
+    if ref:
+        accept(session, name, (ref,), text, whole)
+
+
+def _say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
+    some_miss_it = bool(room.unknown_logs())
+    target = room.name.shown
+    try:
+        whole = room.say(session, lines, count)
+    except Refusal as refusal:
+        session.begin_answer(refusals(session, target, lines, refusal), b"")
+        return
+    if some_miss_it:
+        not_stored = StoreFailed(target, sentence=_SOME_MISS_IT)
+        session.refuse(undelivered(session, target, texts_of(lines), not_stored), b"")
+    elif whole is not None:
+        whole.ask(_OnlyFailures(session), target, (b"",))
+
+
+class _OnlyFailures:
+    """Who said something without a ref is told only that it could not be kept."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def answer_stored(self, target: bytes, first_id: int, refs: Sequence[bytes]) -> None:
+        """Nobody asked."""
+
+    def answer_sent(self, target: bytes, ref: bytes) -> None:
+        """Nobody asked."""
+
+    def refuse(self, refusal: Refusal, ref: bytes) -> None:
+        """It could not be kept."""
+        self._session.refuse(refusal, ref)
+
+    def awaits_answer(self) -> None:
+        """It may be told something."""
+        self._session.awaits_answer()
+
+    def was_answered(self) -> None:
+        """It has been."""
+        self._session.was_answered()
