@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
@@ -40,3 +41,8 @@ def is_confidential(transport: Any, *, is_local: bool) -> bool:  # noqa: ANN401 
     if isinstance(transport, FileDescriptor):
         return is_local or ISSLTransport.providedBy(transport)
     return isinstance(transport, TLSMemoryBIOProtocol)
+
+
+def is_proxied(transport: Any) -> bool:  # noqa: ANN401 - whatever there is
+    """Whether a proxy will tell the address of a connection's peer."""
+    return isinstance(transport, HAProxyProtocolWrapper)

@@ -1,12 +1,46 @@
-"""Who may be connected: how many clients, how many without a name, how many from one address."""
+"""
+Who may be connected: how many clients, how many without a name, how many from one address, and
+how many new ones from there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-from chatrelay.errors import TooManyClients
+from chatrelay.errors import RateLimited, Refusal, TooManyClients
 from chatrelay.limits import Limits
+from chatrelay.rates import Rates
+
+_MINUTE_S = 60.0
+# Refusals that are told in a second: of one address, and of all.  Who asks for more is closed
+# without a word, at a fifth of what telling takes.
+_MAX_TOLD_TO_ONE = 3
+_MAX_TOLD = 50
+# Whoever comes from more addresses than that in a second does not come often from one.
+_MAX_REMEMBERED = 1024
+
+
+class NotAdmitted(NamedTuple):
+    """
+    Why a connection may not stay.
+
+    :ivar why: for the console.
+    :ivar refusal: for who connects.
+    """
+
+    why: str
+    refusal: Refusal
+
+
+_TOO_MANY = NotAdmitted("too many connections from this address", TooManyClients())
+_TOO_OFTEN = NotAdmitted(
+    "too many new connections from this address",
+    RateLimited(sentence="Your address connects too often; wait a little, then try again."),
+)
+REFUSED_BEFORE = "its address was refused just before"
+"""Why a connection is closed without a word, for the console."""
 
 
 class Unnamed(Protocol):
@@ -16,28 +50,82 @@ class Unnamed(Protocol):
         """Close, because there are too many like it and it is the oldest."""
 
 
-class Admission:
-    """The counts behind ``--max-clients``, ``--max-unnamed`` and ``--max-per-address``."""
+class Told:
+    """How many refusals were told since the last tick, to whom."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self) -> None:
+        self._count = 0
+        self._refused: Counter[str] = Counter()
+
+    def refuse(self, network: str) -> bool:
+        """Count a refusal; returns whether it may be told."""
+        refused = self._refused
+        if network in refused or len(refused) < _MAX_REMEMBERED:
+            refused[network] += 1
+        if refused[network] > _MAX_TOLD_TO_ONE or self._count >= _MAX_TOLD:
+            return False
+        self._count += 1
+        return True
+
+    def is_over(self, network: str) -> bool:
+        """Whether an address was told often enough, and so is not looked at until the next tick."""
+        return self._refused[network] >= _MAX_TOLD_TO_ONE
+
+    def __bool__(self) -> bool:
+        """Whether there were any."""
+        return bool(self._refused)
+
+    def tick(self) -> None:
+        """Begin anew."""
+        self._count = 0
+        self._refused.clear()
+
+
+class Admission:
+    """
+    The counts behind ``--max-clients``, ``--max-unnamed``, ``--max-per-address`` and
+    ``--connects-per-minute``.
+
+    :ivar told: the refusals of this second.
+    """
+
+    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
+        """
+        Begin with nobody connected.
+
+        :param seconds: a clock that never jumps.
+        """
+        self.told = Told()
         self._limits = limits
+        self._seconds = seconds
+        self._connects = Rates()
         self._connections: Counter[str] = Counter()
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
 
-    def connected(self, network: str, *, exempt: bool) -> bool:
+    def connected(self, network: str, *, exempt: bool, is_new: bool = True) -> NotAdmitted | None:
         """
         Count a connection from an address.
 
-        :param exempt: whether the address has no bound of its own.
-        :returns: whether it may stay; if not, it was not counted.
+        :param exempt: whether the address has no bounds of its own.
+        :param is_new: whether it counts towards those of a minute, too.
+        :returns: why it may not stay, and then it was not counted; ``None`` if it may.
         """
         if exempt:
-            return True
-        if self._connections[network] >= self._limits.max_per_address:
-            return False
+            return None
+        limits = self._limits
+        if self._connections[network] >= limits.max_per_address:
+            return _TOO_MANY
+        if is_new and not self._connects.take(
+            network,
+            self._seconds(),
+            limits.connects_per_min,
+            _MINUTE_S,
+            max_keys=limits.max_counted_addresses,
+        ):
+            return _TOO_OFTEN
         self._connections[network] += 1
-        return True
+        return None
 
     def disconnected(self, network: str) -> None:
         """A connection that was counted is gone."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from chatrelay.addresses import host_of
+from chatrelay.admission import REFUSED_BEFORE
+from chatrelay.console import Peer
+from chatrelay.networks import network_of
 from chatrelay.protocol import RelayProtocol
 from chatrelay.registry import Registry
 from chatrelay.relay import Relay
@@ -62,10 +67,15 @@ class RelayFactory(Factory):
 
     def buildProtocol(  # type: ignore[override]  # its protocols know that theirs is this one
         self,
-        addr: IAddress | None,  # noqa: ARG002
+        addr: IAddress | None,
     ) -> RelayProtocol | None:
-        """Make the protocol of one connection; ``None`` closes it while the relay stops."""
-        if self.is_stopping:
+        """
+        Make the protocol of one connection.
+
+        :returns: ``None`` closes it at once: while the relay stops, and if its address was refused
+            several times in this second.
+        """
+        if self.is_stopping or self._was_refused(addr):
             return None
         protocol = RelayProtocol(self.relay, self._clock)
         protocol.factory = self
@@ -97,6 +107,16 @@ class RelayFactory(Factory):
             self._all_gone = None
             all_gone.callback(None)
         return all_gone
+
+    def _was_refused(self, address: IAddress | None) -> bool:
+        told = self.relay.admission.told
+        if not told or not isinstance(address, IPv4Address | IPv6Address):
+            return False
+        peer = Peer(str(host_of(address)), address.port)
+        if not told.is_over(network_of(peer.host)):
+            return False
+        self.relay.console.turned_away(peer, REFUSED_BEFORE)
+        return True
 
     def _tick(self) -> None:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -36,6 +37,8 @@ class Limits:
     :ivar max_devices: connections of one owned name; each gets all that is sent to it.
     :ivar max_unnamed: connections without a name; over it the longest unnamed is closed.
     :ivar max_per_address: connections from one address; loopback has no bound.
+    :ivar connects_per_min: new connections from one address in a minute; 0 for any number.
+    :ivar max_counted_addresses: addresses of which that is counted; likewise for other counts.
     :ivar hint_after_s: silence before a name after which the relay speaks.
     :ivar naming_timeout_s: time for giving a name.
     :ivar ping_after_s: silence after which a client with the cap ``ping`` is asked.
@@ -87,6 +90,8 @@ class Limits:
     max_devices: int = 32
     max_unnamed: int = 2_000
     max_per_address: int = 64
+    connects_per_min: int = 600
+    max_counted_addresses: int = 65_536
     hint_after_s: float = 3.0
     naming_timeout_s: float = 30.0
     ping_after_s: float = 60.0
@@ -158,5 +163,19 @@ FIXED = frozenset(
 )
 """The names of the limits that a relay has for as long as it runs."""
 
-PUBLIC_LIMITS: Mapping[str, int | float] = {}
-"""What is other with ``--public``, by the names of the limits: right for strangers."""
+PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
+    {
+        "max_clients": 5_000,
+        "max_unnamed": 1_000,
+        "max_per_address": 16,
+        "connects_per_min": 30,
+        "max_rooms_per_client": 32,
+        "max_kept_rooms": 8,
+        "max_unsent_bytes": 256 * MIB,
+    }
+)
+"""
+What ``--public`` has other defaults for, by the names of the limits: right for strangers.
+
+Each of these can still be given by its option, which then holds.
+"""

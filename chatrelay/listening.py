@@ -20,7 +20,12 @@ from twisted.python.failure import Failure
 
 from chatrelay.certificate.files import CERTIFICATE_FILE, KEY_FILE
 from chatrelay.errors import Misuse
-from chatrelay.sockets import LISTEN_BACKLOG, set_listen_backlog, set_listening_options
+from chatrelay.sockets import (
+    LISTEN_BACKLOG,
+    bound_accepts,
+    set_listen_backlog,
+    set_listening_options,
+)
 from chatrelay.tls import RenewableCertificate, TlsEndpoint, is_tls
 
 DEFAULT_PORT = "12345"
@@ -91,7 +96,8 @@ def check_interface(written: str) -> str:
 
 
 def prepare(port: IListeningPort) -> None:
-    """Set the options of a socket that listens, which its connections inherit."""
+    """Set the options of a socket that listens, most of which its connections inherit."""
+    bound_accepts(port)
     listening = getattr(port, "socket", None)
     if listening is not None:
         set_listening_options(listening)

@@ -39,6 +39,13 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
         1_000_000,
         "Connections from one address; loopback has no bound.",
     ),
+    (
+        "connects-per-minute",
+        "connects_per_min",
+        0,
+        1_000_000,
+        "New connections from one address in a minute; 0 for any number.",
+    ),
     ("max-line", "max_line_bytes", _MIN_LINE_BYTES, _MAX_LINE_BYTES, "Bytes in a client's line."),
     ("max-devices", "max_devices", 2, 1000, "Connections of one registered name."),
     ("max-accounts", "max_accounts", 0, 100_000_000, "Registered names."),

@@ -24,9 +24,9 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.addresses import host_of, is_confidential
+from chatrelay.addresses import host_of, is_confidential, is_proxied
+from chatrelay.admission import NotAdmitted
 from chatrelay.console import Peer
-from chatrelay.errors import TooManyClients
 from chatrelay.lines import Block, LineBuffer, Overlong
 from chatrelay.networks import network_of
 from chatrelay.outbox import Outbox
@@ -92,7 +92,7 @@ class RelayProtocol(LineReceiver):
         if not isinstance(transport, FileDescriptor):
             self._wrapped_address = address
         peer, is_local = _peer(address)
-        if not self._admit(peer, exempt=is_local):
+        if not self._admit(peer, exempt=is_local, is_new=not is_proxied(transport)):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
         self.session = Session(
@@ -293,23 +293,27 @@ class RelayProtocol(LineReceiver):
         session.peer = peer
         return self._admit(peer, exempt=False)
 
-    def _admit(self, peer: Peer, *, exempt: bool) -> bool:
+    def _admit(self, peer: Peer, *, exempt: bool, is_new: bool = True) -> bool:
         network = network_of(peer.host)
-        if not self.relay.admission.connected(network, exempt=exempt):
-            self._turn_away(peer)
+        refused = self.relay.admission.connected(network, exempt=exempt, is_new=is_new)
+        if refused is not None:
+            self._turn_away(peer, network, refused)
             return False
         if not exempt:
             self._counted_network = network
         return True
 
-    def _turn_away(self, peer: Peer) -> None:
-        why = "too many connections from this address"
+    def _turn_away(self, peer: Peer, network: str, refused: NotAdmitted) -> None:
         if self.session is not None:
-            self.session.close(why, TooManyClients(), lingers=False)
+            self.session.close(refused.why, refused.refusal, lingers=False)
             return
-        self.relay.console.turned_away(peer, why)
+        self.relay.console.turned_away(peer, refused.why)
         transport: Any = self.transport
-        transport.write(error_line(TooManyClients()) + self.delimiter)
+        # What comes through a proxy does not come from the proxy's address.
+        if not is_proxied(transport) and not self.relay.admission.told.refuse(network):
+            self.abort()
+            return
+        transport.write(error_line(refused.refusal) + self.delimiter)
         self.close(self.relay.limits.close_grace_s, lingers=False)
 
     def _hint(self) -> None:

@@ -87,7 +87,7 @@ class Relay:
         self.claims: Claims = claims or FreeNames()
         self.allows_insecure_secrets = allows_insecure_secrets
         self.is_public = is_public
-        self.admission = Admission(self.limits)
+        self.admission = Admission(self.limits, seconds)
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}
         self.ids = Ids()
@@ -145,6 +145,7 @@ class Relay:
         now_s = self.seconds()
         elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self.flow.tick()
+        self.admission.told.tick()
         for session in list(self.pinging):
             self.guard(session, partial(session.tick, elapsed_s))
         self.claims.tick(self._account_changed)

@@ -184,9 +184,11 @@ class Client:
         self.world = world
         self.transport = MemoryTransport(world.clock, address)
         self.seen = 0
-        protocol = world.factory.buildProtocol(address)
-        assert protocol is not None
+        protocol: Any = world.factory.buildProtocol(address)
         self.protocol: RelayProtocol = protocol
+        if protocol is None:
+            self.transport.connected = False  # as Twisted closes the socket
+            return
         self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
         if protocol.session is not None and world.is_confidential is not None:
@@ -195,7 +197,7 @@ class Client:
 
     @property
     def session(self) -> Any:
-        return self.protocol.session
+        return self.protocol and self.protocol.session
 
     @property
     def is_connected(self) -> bool:

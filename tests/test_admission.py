@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay.admission import Admission
+from chatrelay.admission import Admission, Told
 from chatrelay.errors import TooManyClients
 from chatrelay.limits import Limits
 from tests.relay_harness import World, what_is_left
@@ -21,21 +22,73 @@ class Unnamed:
 
 
 class AdmissionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+
+    def admission(self, limits: Limits) -> Admission:
+        return Admission(limits, self.clock.seconds)
+
+    def connect(self, admission: Admission, network: str, *, is_new: bool = True) -> str:
+        refused = admission.connected(network, exempt=False, is_new=is_new)
+        return "" if refused is None else refused.refusal.code
+
     def test_addresses(self) -> None:
-        admission = Admission(Limits(max_per_address=2))
+        admission = self.admission(Limits(max_per_address=2))
         self.assertEqual(
-            [admission.connected("a", exempt=False) for _ in range(3)], [True, True, False]
+            [self.connect(admission, "a") for _ in range(3)], ["", "", "too-many-clients"]
         )
-        self.assertTrue(admission.connected("b", exempt=False))
-        self.assertTrue(admission.connected("a", exempt=True))
+        self.assertEqual(self.connect(admission, "b"), "")
+        self.assertIsNone(admission.connected("a", exempt=True))
         admission.disconnected("a")
-        self.assertTrue(admission.connected("a", exempt=False))
+        self.assertEqual(self.connect(admission, "a"), "")
         for host in ("a", "a", "b"):
             admission.disconnected(host)
         self.assertEqual(admission._connections, {})
 
+    def test_new_connections(self) -> None:
+        admission = self.admission(Limits(connects_per_min=2))
+        for network, after_s, is_new, code in [
+            ("a", 0, True, ""),
+            ("a", 0, True, ""),
+            ("a", 0, True, "rate-limited"),
+            ("a", 0, False, ""),
+            ("b", 0, True, ""),
+            ("a", 30, True, ""),
+            ("a", 0, True, "rate-limited"),
+            ("a", 3600, True, ""),
+            ("a", 0, True, ""),
+            ("a", 0, True, "rate-limited"),
+        ]:
+            self.clock.advance(after_s)
+            self.assertEqual(self.connect(admission, network, is_new=is_new), code)
+            if not code:
+                admission.disconnected(network)
+        self.assertEqual(admission._connections, {})
+
+    def test_any_number_of_them(self) -> None:
+        admission = self.admission(Limits(connects_per_min=0, max_per_address=10_000))
+        self.assertEqual({self.connect(admission, "a") for _ in range(5000)}, {""})
+
+    def test_whoever_is_refused_for_its_number_has_not_connected(self) -> None:
+        admission = self.admission(Limits(connects_per_min=2, max_per_address=1))
+        told = [self.connect(admission, "a") for _ in range(4)]
+        self.assertEqual(told, ["", *["too-many-clients"] * 3])
+        admission.disconnected("a")
+        self.assertEqual(self.connect(admission, "a"), "")
+
+    def test_many_addresses_take_bounded_memory(self) -> None:
+        admission = self.admission(Limits(max_counted_addresses=100))
+        for number in range(1000):
+            self.connect(admission, str(number))
+            admission.disconnected(str(number))
+            admission.told.refuse(str(number))
+        self.assertEqual(len(admission._connects), 100)
+        for number in range(1000, 5000):
+            admission.told.refuse(str(number))
+        self.assertLessEqual(len(admission.told._refused), 1024)
+
     def test_the_longest_unnamed_gives_way(self) -> None:
-        admission = Admission(Limits(max_unnamed=2))
+        admission = self.admission(Limits(max_unnamed=2))
         unnamed = [Unnamed(admission) for _ in range(5)]
         for connection in unnamed[:4]:
             admission.add_unnamed(connection)
@@ -45,9 +98,29 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual([connection.gave_way for connection in unnamed], [1, 1, 0, 0, 0])
 
     def test_room_for_clients(self) -> None:
-        admission = Admission(Limits(max_clients=2))
+        admission = self.admission(Limits(max_clients=2))
         admission.check_room(1)
         self.assertRaises(TooManyClients, admission.check_room, 2)
+
+
+class ToldTests(SynchronousTestCase):
+    """Refusals are told to each address three times in a second, and fifty times in all."""
+
+    def test_one_address(self) -> None:
+        told = Told()
+        self.assertFalse(told)
+        self.assertEqual([told.refuse("a") for _ in range(4)], [True, True, True, False])
+        self.assertTrue(told)
+        self.assertEqual((told.is_over("a"), told.is_over("b")), (True, False))
+        told.tick()
+        self.assertEqual((bool(told), told.is_over("a"), told.refuse("a")), (False, False, True))
+
+    def test_many(self) -> None:
+        told = Told()
+        self.assertEqual(sum(told.refuse(str(number)) for number in range(60)), 50)
+        self.assertFalse(told.is_over("59"))
+        told.tick()
+        self.assertTrue(told.refuse("59"))
 
 
 class BoundTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from chatrelay.certificate import pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
 from chatrelay.listening import describe, is_loopback, parse_port, prepare
-from chatrelay.sockets import KEEPALIVE_IDLE_S
+from chatrelay.sockets import ACCEPTS_PER_TURN, KEEPALIVE_IDLE_S
 from tests.tls_harness import Files
 
 
@@ -199,3 +199,39 @@ class SocketTests(TestCase):
         plain, with_tls = found
         self.assertEqual(plain, with_tls)
         self.assertEqual(plain[2], KEEPALIVE_IDLE_S)
+
+    def test_a_flood_of_connections_is_accepted_a_few_in_each_turn(self) -> Deferred[None]:
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        clock: Any = reactor
+        in_this_turn, in_turns = [0], []
+
+        class Counting(Factory):
+            def buildProtocol(self, addr: object) -> None:  # noqa: ARG002
+                in_this_turn[0] += 1
+
+        def opened(port: Any) -> Deferred[None]:
+            self.addCleanup(port.stopListening)
+            prepare(port)
+            for _ in range(3 * ACCEPTS_PER_TURN + 1):
+                client = socket.create_connection(("127.0.0.1", port.getHost().port))
+                self.addCleanup(client.close)
+            all_accepted: Deferred[None] = Deferred()
+
+            def turn_ends() -> None:
+                in_turns.append(in_this_turn[0])
+                in_this_turn[0] = 0
+                if sum(in_turns) > 3 * ACCEPTS_PER_TURN:
+                    all_accepted.callback(None)
+                else:
+                    clock.callLater(0, turn_ends)
+
+            turn_ends()
+            return all_accepted
+
+        [listener] = parse_port(reactor, "0", "127.0.0.1")
+        return (
+            listener.endpoint.listen(Counting())
+            .addCallback(opened)
+            .addCallback(lambda _: self.assertLessEqual(max(in_turns), ACCEPTS_PER_TURN))
+        )

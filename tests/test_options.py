@@ -42,6 +42,7 @@ class OptionTests(SynchronousTestCase):
             ("max-clients", "max_clients", 5),
             ("max-unnamed", "max_unnamed", 1),
             ("max-per-address", "max_per_address", 1_000_000),
+            ("connects-per-minute", "connects_per_min", 0),
             ("max-line", "max_line_bytes", 512),
             ("max-watches", "max_watches", 1),
             ("max-rooms-per-client", "max_rooms_per_client", 1),

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay import protocol
 from chatrelay.factory import RelayFactory
 from chatrelay.limits import Limits
 from chatrelay.protocol import RelayProtocol
@@ -297,6 +298,59 @@ class AddressTests(SynchronousTestCase):
         other = self.world.connect("192.0.2.2")
         for client in (first, second, other):
             self.assertTrue(client.is_connected)
+
+    def test_new_connections_of_an_address(self) -> None:
+        world = World(Limits(connects_per_min=3))
+        for host in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
+            for _ in range(3):
+                client = world.connect(host)
+                self.assertIsNotNone(client.session)
+                client.end()
+            client = world.connect(host if ":" not in host else "2001:db8::2")
+            self.assertEqual(client.told(), [b"!error rate-limited"])
+            self.assertFalse(client.is_connected)
+        world.pass_time(20)
+        self.assertIsNotNone(world.connect("192.0.2.1").session)
+        for _ in range(10):
+            world.connect("127.0.0.1").end()
+            self.assertIsNotNone(world.connect().session)
+
+    def test_who_goes_on_is_closed_without_a_word_until_the_second_is_over(self) -> None:
+        world = World(Limits(connects_per_min=1))
+        kept = world.connect("192.0.2.1")
+        address = IPv4Address("TCP", "192.0.2.1", 9)
+        for _ in range(3):
+            told = world.connect(address).told()
+            self.assertEqual(told, [b"!error rate-limited"])
+        for _ in range(3):
+            client = world.connect(address)
+            self.assertEqual((client.is_connected, client.raw()), (False, b""))
+            self.assertIsNone(client.protocol)
+        self.assertIsNotNone(world.connect("192.0.2.2").session)
+        self.assertIsNotNone(world.connect("127.0.0.1").session)
+        world.pass_time(1)
+        self.assertEqual(world.connect(address).told(), [b"!error rate-limited"])
+        self.assertTrue(kept.is_connected)
+
+    def test_beyond_what_is_told_in_a_second_it_is_aborted(self) -> None:
+        world = World(Limits(connects_per_min=1))
+        for number in range(60):
+            world.connect(f"192.0.2.{number}")
+            client = world.connect(f"192.0.2.{number}")
+            self.assertEqual(client.told(), [b"!error rate-limited"][: number < 50])
+            self.assertEqual(client.transport.aborted, number >= 50)
+            self.assertFalse(client.is_connected)
+
+    def test_through_a_proxy_its_own_address_is_not_counted(self) -> None:
+        world = World(Limits(connects_per_min=2))
+        self.patch(protocol, "is_proxied", lambda _: True)
+        for number in range(5):
+            client = world.connect("198.51.100.1")
+            client.transport.address = IPv4Address("TCP", f"192.0.2.{number % 2}", 99)
+            told = client.lines(b"/ping")
+            self.assertEqual(told, [b"!pong"] if number < 4 else [b"!error rate-limited"])
+            client.end()
+        self.assertFalse(world.relay.admission.told)
 
     def test_what_a_refused_one_says_is_not_served(self) -> None:
         self.world.connect("192.0.2.1"), self.world.connect("192.0.2.1")

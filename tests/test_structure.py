@@ -26,7 +26,12 @@ PURE = [
     *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
     *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
     *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
-    *("chatrelay.mailbox.waiting", "chatrelay.state", "chatrelay.rooms.audience"),
+    *(
+        "chatrelay.mailbox.waiting",
+        "chatrelay.state",
+        "chatrelay.rates",
+        "chatrelay.rooms.audience",
+    ),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *(
         "chatrelay.rooms.kept",
