@@ -88,6 +88,12 @@ class Connected(Protocol):
     def tick(self, elapsed_s: float) -> None:
         """A second has passed."""
 
+    def is_idle(self, since_s: float) -> bool:
+        """Whether its client could have sent something all the time since then, and did not."""
+
+    def end_idle(self) -> None:
+        """Its client was idle for too long."""
+
     def shut_down(self) -> None:
         """The relay stops."""
 

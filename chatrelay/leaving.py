@@ -27,6 +27,7 @@ from chatrelay.relay import Relay
 from chatrelay.state import State
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
+_IDLE = "You sent nothing for too long; a /ping now and then is enough, or the cap ping."
 _REVOKED = "The account of this name was made, disabled, removed, or given another secret."
 
 
@@ -40,6 +41,7 @@ class Leaver(LogHolder):
     :ivar grant: what its name was granted on.
     :ivar messages_in: messages that came from it and were delivered or refused.
     :ivar bytes_in: everything that came from it.
+    :ivar served_s: when something came from it, or it was read again after it was held.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Leaver(LogHolder):
         "grant",
         "messages_in",
         "peer",
+        "served_s",
         "state",
     )
 
@@ -60,6 +63,7 @@ class Leaver(LogHolder):
         self.peer = peer
         self.state = State.UNNAMED
         self.messages_in = self.bytes_in = 0
+        self.served_s = self.heard_s
         self.grant = FREE
         self._waits_to_end = False
         self._silence: Silence | None = None
@@ -171,6 +175,22 @@ class Leaver(LogHolder):
     def shut_down(self) -> None:
         """The relay stops."""
         self.close("the relay stopped", ShuttingDown())
+
+    def is_idle(self, since_s: float) -> bool:
+        """Whether it could have sent something all the time since then, and did not."""
+        return (
+            self.served_s <= since_s
+            and self.state is State.NAMED
+            # Who wants to be asked proves in its own way that it is there.
+            and self._silence is None
+            and not self.gate.held
+            and not self.connection.is_waiting
+            and not self._waits_to_end
+        )
+
+    def end_idle(self) -> None:
+        """It was idle for too long."""
+        self.close("it sent nothing for too long", TimedOut(sentence=_IDLE))
 
     def tick(self, elapsed_s: float) -> None:
         """For the cap ``ping``: a second has passed, or `elapsed_s` if the relay was stopped."""

@@ -41,6 +41,7 @@ class Limits:
     :ivar max_counted_addresses: addresses of which that is counted; likewise for other counts.
     :ivar hint_after_s: silence before a name after which the relay speaks.
     :ivar naming_timeout_s: time for giving a name.
+    :ivar idle_timeout_s: time in which a client with a name may send nothing; 0 for any.
     :ivar ping_after_s: silence after which a client with the cap ``ping`` is asked.
     :ivar ping_timeout_s: time for its answer.
     :ivar high_water_bytes: unsent bytes of one client above which those who send to it are held.
@@ -94,6 +95,7 @@ class Limits:
     max_counted_addresses: int = 65_536
     hint_after_s: float = 3.0
     naming_timeout_s: float = 30.0
+    idle_timeout_s: float = 0.0
     ping_after_s: float = 60.0
     ping_timeout_s: float = 30.0
     high_water_bytes: int = 1 * MIB
@@ -169,6 +171,7 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_unnamed": 1_000,
         "max_per_address": 16,
         "connects_per_min": 30,
+        "idle_timeout_s": 1800,
         "max_rooms_per_client": 32,
         "max_kept_rooms": 8,
         "max_unsent_bytes": 256 * MIB,

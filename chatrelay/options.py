@@ -59,6 +59,13 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("max-members", "max_members", 1, 1_000_000, "Members of one room."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
+        "idle-timeout",
+        "idle_timeout_s",
+        0,
+        30 * 86_400,
+        "Seconds in which a client may send nothing; 0 for any time.",
+    ),
+    (
         "high-water",
         "high_water_bytes",
         65_536,

@@ -17,6 +17,7 @@ from chatrelay.admission import Admission
 from chatrelay.claims import Claims, FreeNames
 from chatrelay.console import Console
 from chatrelay.flow import Flow
+from chatrelay.idle import Idle
 from chatrelay.ids import Ids
 from chatrelay.interfaces import Connected, Recipient
 from chatrelay.limits import Limits
@@ -90,6 +91,7 @@ class Relay:
         self.admission = Admission(self.limits, seconds)
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}
+        self._idle = Idle()
         self.ids = Ids()
         self.rooms = Rooms(self)
         self.registry.follower = self.rooms
@@ -148,6 +150,9 @@ class Relay:
         self.admission.told.tick()
         for session in list(self.pinging):
             self.guard(session, partial(session.tick, elapsed_s))
+        timeout_s = self.limits.idle_timeout_s
+        for session in self._idle.tick(self.sessions, timeout_s, now_s, elapsed_s):
+            self.guard(session, session.end_idle)
         self.claims.tick(self._account_changed)
         if self.mailboxes is not None:
             self.mailboxes.tick()

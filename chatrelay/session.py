@@ -79,6 +79,7 @@ class Session(Leaver):
     def turn_begins(self, received_bytes: int) -> None:
         """Something was read, or what was held goes on; it gets `Limits.turn_s` at most."""
         now_s = self.relay.seconds()
+        self.served_s = now_s
         self._turn_ends_s = now_s + self.relay.limits.turn_s
         if received_bytes:
             self.heard_s = now_s

@@ -49,6 +49,7 @@ class OptionTests(SynchronousTestCase):
             ("max-rooms", "max_rooms", 1),
             ("max-kept-rooms", "max_kept_rooms", 0),
             ("max-members", "max_members", 1),
+            ("idle-timeout", "idle_timeout_s", 90),
             ("naming-timeout", "naming_timeout_s", 4),
             ("high-water", "high_water_bytes", 65_536),
             ("max-unsent", "max_unsent_bytes", 65_536),
