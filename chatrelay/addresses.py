@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
+from chatrelay.console import Peer
+
 
 def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """
@@ -20,6 +22,18 @@ def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipadd
     """
     host = ipaddress.ip_address(address.host.partition("%")[0])
     return getattr(host, "ipv4_mapped", None) or host
+
+
+def peer_of(address: IAddress | None) -> tuple[Peer, bool]:
+    """
+    Tell where a connection comes from, and whether that is this machine.
+
+    :raises ValueError: its host is no address.
+    """
+    if isinstance(address, IPv4Address | IPv6Address):
+        host = host_of(address)
+        return Peer(str(host), address.port), host.is_loopback
+    return Peer("a Unix socket", 0), True
 
 
 def is_local(address: IAddress | None) -> bool:

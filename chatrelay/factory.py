@@ -9,9 +9,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from chatrelay.addresses import host_of
+from chatrelay.addresses import peer_of
 from chatrelay.admission import REFUSED_BEFORE
-from chatrelay.console import Peer
 from chatrelay.networks import network_of
 from chatrelay.protocol import RelayProtocol
 from chatrelay.registry import Registry
@@ -112,7 +111,7 @@ class RelayFactory(Factory):
         told = self.relay.admission.told
         if not told or not isinstance(address, IPv4Address | IPv6Address):
             return False
-        peer = Peer(str(host_of(address)), address.port)
+        peer, _ = peer_of(address)
         if not told.is_over(network_of(peer.host)):
             return False
         self.relay.console.turned_away(peer, REFUSED_BEFORE)

@@ -22,6 +22,7 @@ class Reason(Enum):
     """What holds a connection besides an outbox over its mark."""
 
     DECISION = "something is being decided or looked up for it"
+    PACE = "it has sent as much as it may for now"
     ENDING = "it ends when it has its answers"
 
 

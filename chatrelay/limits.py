@@ -41,6 +41,9 @@ class Limits:
     :ivar max_counted_addresses: addresses of which that is counted; likewise for other counts.
     :ivar hint_after_s: silence before a name after which the relay speaks.
     :ivar naming_timeout_s: time for giving a name.
+    :ivar lines_per_s: lines that are taken from one client in a second; 0 for any number.
+    :ivar bytes_per_s: bytes; 0 for any number.
+    :ivar burst_s: seconds for which it may not have used that, to use it at once.
     :ivar idle_timeout_s: time in which a client with a name may send nothing; 0 for any.
     :ivar ping_after_s: silence after which a client with the cap ``ping`` is asked.
     :ivar ping_timeout_s: time for its answer.
@@ -95,6 +98,9 @@ class Limits:
     max_counted_addresses: int = 65_536
     hint_after_s: float = 3.0
     naming_timeout_s: float = 30.0
+    lines_per_s: int = 0
+    bytes_per_s: int = 0
+    burst_s: int = 10
     idle_timeout_s: float = 0.0
     ping_after_s: float = 60.0
     ping_timeout_s: float = 30.0
@@ -171,6 +177,8 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_unnamed": 1_000,
         "max_per_address": 16,
         "connects_per_min": 30,
+        "lines_per_s": 10,
+        "bytes_per_s": 16 * KIB,
         "idle_timeout_s": 1800,
         "max_rooms_per_client": 32,
         "max_kept_rooms": 8,

@@ -32,7 +32,11 @@ class Overlong(NamedTuple):
 
 
 class Block:
-    """Complete lines, none of which has been looked at."""
+    """
+    Complete lines, none of which has been looked at.
+
+    :ivar is_admitted: whether they may be served, where that is bounded.
+    """
 
     __slots__ = (
         "_confirmed_until",
@@ -41,6 +45,7 @@ class Block:
         "_position",
         "_run",
         "_singly_until",
+        "is_admitted",
     )
 
     def __init__(self, lines: bytes, max_line_bytes: int) -> None:
@@ -50,6 +55,7 @@ class Block:
         :param lines: LF after each.
         :param max_line_bytes: how long a line may be, without its end.
         """
+        self.is_admitted = False
         self._lines = lines
         self._max_line_bytes = max_line_bytes
         self._position = 0  # what has been taken, or is in the run
@@ -70,6 +76,19 @@ class Block:
     def is_empty(self) -> bool:
         """Whether every line was taken."""
         return self._position == len(self._lines) and self._run is None
+
+    def count_lines(self) -> int:
+        """How many lines it has had in all."""
+        return self._lines.count(b"\n")
+
+    def split(self, count: int) -> Block:
+        """Keep the first `count` lines of one that nothing was taken of; returns the others."""
+        end = 0
+        for _ in range(count):
+            end = self._lines.index(b"\n", end) + 1
+        others = Block(self._lines[end:], self._max_line_bytes)
+        self._lines = self._lines[:end]
+        return others
 
     def cut(self, prefix: bytes, routes: dict[bytes, Route]) -> Cut[Route]:
         """
@@ -203,6 +222,11 @@ class LineBuffer:
                 return following
         self._queue = None
         return None
+
+    def split(self, block: Block, count: int) -> None:
+        """Let the block that comes next, of which nothing was taken, end after `count` lines."""
+        if self._queue:
+            self._queue.insert(1, block.split(count))
 
     def clear(self) -> None:
         """Forget everything that was not taken."""

@@ -59,6 +59,21 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("max-members", "max_members", 1, 1_000_000, "Members of one room."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
+        "lines-per-second",
+        "lines_per_s",
+        0,
+        1_000_000,
+        "Lines that are taken from one client in a second; 0 for any number.",
+    ),
+    (
+        "bytes-per-second",
+        "bytes_per_s",
+        0,
+        1 << 40,
+        "Bytes that are taken from one client in a second; 0 for any number.",
+    ),
+    ("burst", "burst_s", 1, 3600, "Seconds of that which may be used at once."),
+    (
         "idle-timeout",
         "idle_timeout_s",
         0,

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -24,12 +23,13 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.addresses import host_of, is_confidential, is_proxied
+from chatrelay.addresses import is_confidential, is_proxied, peer_of
 from chatrelay.admission import NotAdmitted
 from chatrelay.console import Peer
 from chatrelay.lines import Block, LineBuffer, Overlong
 from chatrelay.networks import network_of
 from chatrelay.outbox import Outbox
+from chatrelay.pace import Pacer
 from chatrelay.relay import Relay
 from chatrelay.session import Session
 from chatrelay.sockets import set_read_size
@@ -84,6 +84,7 @@ class RelayProtocol(LineReceiver):
         self._timeout: IDelayedCall | None = None
         self._counted_network: str | None = None
         self._outbox: Outbox | None = None
+        self._pacer: Pacer | None = None
 
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
@@ -91,7 +92,7 @@ class RelayProtocol(LineReceiver):
         address = transport.getPeer()
         if not isinstance(transport, FileDescriptor):
             self._wrapped_address = address
-        peer, is_local = _peer(address)
+        peer, is_local = peer_of(address)
         if not self._admit(peer, exempt=is_local, is_new=not is_proxied(transport)):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
@@ -103,6 +104,7 @@ class RelayProtocol(LineReceiver):
             is_confidential=is_confidential(transport, is_local=is_local),
         )
         self._timeout = self._clock.callLater(self.relay.limits.hint_after_s, self._hint)
+        self._pace(self.session, 0)
 
     def dataReceived(self, data: bytes) -> None:
         """Serve what one read brought."""
@@ -113,7 +115,11 @@ class RelayProtocol(LineReceiver):
             return
         session.turn_begins(len(data))
         self._lines.append(data)
-        set_read_size(self.transport, len(data))
+        limits = self.relay.limits
+        if limits.lines_per_s or limits.bytes_per_s or self._pacer is not None:
+            self._pace(session, len(data))
+        else:
+            set_read_size(self.transport, len(data))
         if len(data) >= WAITING_READ_BYTES:
             self.wait_for_turn()
         elif not self.paused:
@@ -144,7 +150,7 @@ class RelayProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The connection is gone, with everything that was not sent."""
-        self._cancel_timeout()
+        self._stop_timers()
         admission = self.relay.admission
         admission.remove_unnamed(self)
         if self._counted_network is not None:
@@ -161,14 +167,14 @@ class RelayProtocol(LineReceiver):
         finally:
             self.factory.connection_gone(self)
             # They know this protocol too: left in a ring they would wait for the collector.
-            self.session = self._outbox = None
+            self.session = self._outbox = self._pacer = None
 
     # What the session asks for.
 
     def pause_reading(self) -> None:
         """Take nothing more from the peer."""
         self.pauseProducing()
-        set_read_size(self.transport, 0)
+        set_read_size(self.transport, 0, is_paced=self.is_paced)
 
     def resume_reading(self) -> None:
         """Go on, with what is buffered first, when it has a turn."""
@@ -224,18 +230,36 @@ class RelayProtocol(LineReceiver):
 
     # How it does it.
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether its client may send so much in a second only."""
+        return self._pacer is not None
+
+    def _pace(self, session: Session, received_bytes: int) -> None:
+        limits = self.relay.limits
+        if limits.lines_per_s or limits.bytes_per_s:
+            self._pacer = self._pacer or Pacer(limits, self._clock, session.gate)
+            self._pacer.received(received_bytes)
+        elif self._pacer is not None and not self._pacer.is_holding:
+            self._pacer = None
+        set_read_size(self.transport, received_bytes, is_paced=self.is_paced)
+
     def _work(self, session: Session) -> None:
+        pacer = self._pacer
+        began_s = self.relay.seconds() if pacer is not None else 0.0
         try:
             while not self.paused and session.state is not State.CLOSED:
                 if session.is_answering:
                     session.go_on()
                     continue
                 part = self._lines.take()
-                if part is None:
+                if part is None or (pacer is not None and not pacer.admits(self._lines, part)):
                     break
                 self._serve(session, part)
             if self._ended and not self.paused:
                 session.end_of_input()
+            if pacer is not None:
+                pacer.worked(self.relay.seconds() - began_s)
             self.relay.flow.shed()
         except Exception:
             _log.failure("serving {peer} failed; its connection is closed", peer=session.peer)
@@ -283,7 +307,7 @@ class RelayProtocol(LineReceiver):
         if address == self._wrapped_address:
             return True
         try:
-            peer, _ = _peer(address)
+            peer, _ = peer_of(address)
         except ValueError:
             session.close_unanswered()
             return False
@@ -335,9 +359,14 @@ class RelayProtocol(LineReceiver):
             session.naming_timed_out()
 
     def _stop_conversation(self) -> None:
-        self._cancel_timeout()
+        self._stop_timers()
         self._lines.clear()
         self.paused = False
+
+    def _stop_timers(self) -> None:
+        self._cancel_timeout()
+        if self._pacer is not None:
+            self._pacer.stop()
 
     def _cancel_timeout(self) -> None:
         timeout, self._timeout = self._timeout, None
@@ -363,11 +392,3 @@ class RelayProtocol(LineReceiver):
         self._cancel_timeout()
         transport: Any = self.transport
         self._timeout = self._clock.callLater(STOP_LINGER_S, transport.loseConnection)
-
-
-def _peer(address: IAddress | None) -> tuple[Peer, bool]:
-    """Tell where a connection comes from, and whether that is this machine."""
-    if isinstance(address, IPv4Address | IPv6Address):
-        host = host_of(address)
-        return Peer(str(host), address.port), host.is_loopback
-    return Peer("a Unix socket", 0), True

@@ -25,6 +25,8 @@ ACCEPTS_PER_TURN = 10
 # allocates what it asks for, and of a client that is held that much may wait.
 READ_BYTES = 64 * 1024
 MAX_READ_BYTES = 256 * 1024
+# Of a client that may send so much in a second only.
+PACED_READ_BYTES = 16 * 1024
 
 _INT = struct.Struct("i")
 
@@ -98,15 +100,23 @@ def queued_bytes(transport: Any) -> int:  # noqa: ANN401 - whatever a door's tra
     return queued
 
 
-def set_read_size(transport: Any, last_read_bytes: int) -> None:  # noqa: ANN401 - likewise
+def set_read_size(
+    transport: Any,  # noqa: ANN401 - likewise
+    last_read_bytes: int,
+    *,
+    is_paced: bool = False,
+) -> None:
     """
     Choose how much the next read may bring.
 
     Nothing happens where a transport does not read from a socket itself; TLS chooses for itself.
 
     :param last_read_bytes: what the last one brought; 0 for a client that is held.
+    :param is_paced: whether it may send so much in a second only.
     """
     if isinstance(transport, FileDescriptor):
         size = MAX_READ_BYTES if last_read_bytes >= READ_BYTES else READ_BYTES
+        if is_paced:
+            size = PACED_READ_BYTES
         if transport.bufferSize != size:
             transport.bufferSize = size

@@ -13,7 +13,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.sockets import MAX_READ_BYTES
+from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES
 
 # What is read at once of the records that TLS has made: all of a piece of `chatrelay.outbox`.
 _PIECE_BYTES = 160 * 1024
@@ -59,7 +59,9 @@ class TlsTransport(TLSMemoryBIOProtocol):
             return
         # A record takes much the same time whatever is in it: so many are a share of a turn.
         most = received_bytes * _RECORDS_IN_ONE_READ // self._records
-        size = min(max(most, _LEAST_READ_BYTES), MAX_READ_BYTES)
+        is_paced = getattr(self.wrappedProtocol, "is_paced", False)
+        most = min(most, PACED_READ_BYTES if is_paced else MAX_READ_BYTES)
+        size = max(most, _LEAST_READ_BYTES)
         if received_bytes >= self.transport.bufferSize or size < self.transport.bufferSize:
             self.transport.bufferSize = size
 

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from chatrelay.certificate.pair import read_pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
-from chatrelay.sockets import MAX_READ_BYTES
+from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES
 from chatrelay.tls import DAY_S, RenewableCertificate, TlsEndpoint, is_tls
 from chatrelay.tls_transport import TlsTransport
 from tests.relay_harness import what_is_left
@@ -493,6 +493,10 @@ class ConnectionTests(SynchronousTestCase):
         transport._records = 0
         transport.choose_read_size(5)
         self.assertEqual(descriptor.bufferSize, 1024)
+        transport.wrappedProtocol._pacer = object()
+        transport._records = 1
+        transport.choose_read_size(6400)
+        self.assertEqual(descriptor.bufferSize, PACED_READ_BYTES)
 
     def test_what_tls_can_not_take_now_is_sent_later(self) -> None:
         # As while the peer is changing its key.

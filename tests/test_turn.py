@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.outbox import Outbox
 from chatrelay.protocol import WAITING_READ_BYTES
 from chatrelay.session import Session
-from chatrelay.sockets import MAX_READ_BYTES, READ_BYTES, set_read_size
+from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES, READ_BYTES, set_read_size
 from chatrelay.turn import Turn, Urgency
 from tests.relay_harness import Client, World
 
@@ -319,6 +319,8 @@ class ReadSizeTests(SynchronousTestCase):
         ]:
             set_read_size(transport, last_read_bytes)
             self.assertEqual(transport.bufferSize, expected)
+            set_read_size(transport, last_read_bytes, is_paced=True)
+            self.assertEqual(transport.bufferSize, PACED_READ_BYTES)
 
     def test_another_transport_is_left_alone(self) -> None:
         transport = object()

@@ -1,0 +1,151 @@
+"""
+How fast one client is read: so many lines and bytes a second, and a burst of what was not used.
+
+Who sends more is not read until it may again; nothing is lost, and nobody else notices
+(docs/protocol.rst, *Flow*).  Nothing is done for a line: a read and a block are counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatrelay.flow import Gate, Reason
+from chatrelay.limits import Limits
+from chatrelay.lines import Block, LineBuffer, Overlong
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+# What a client may send goes up by the moment; it is served so much at once, so that thousands
+# who send too fast are not woken for each line.
+_SHARE_S = 1.0
+# A line that takes longer counts for more: one to a large room, a command with a long answer.
+_LINES_PER_WORKING_S = 1000.0
+# Sums of parts of lines are not exact.
+_EXACTNESS = 1e-6
+
+
+class Pace:
+    """What one client may send now."""
+
+    __slots__ = ("_bytes", "_filled_s", "_limits", "_lines")
+
+    def __init__(self, limits: Limits, now_s: float) -> None:
+        """Begin with a burst."""
+        self._limits = limits
+        self._lines = float(limits.lines_per_s * limits.burst_s)
+        self._bytes = float(limits.bytes_per_s * limits.burst_s)
+        self._filled_s = now_s
+
+    def received(self, size: int, now_s: float) -> float:
+        """Count bytes that were read; returns for how many seconds they have to wait."""
+        self._fill(now_s)
+        if not self._limits.bytes_per_s:
+            return 0.0
+        self._bytes -= size
+        return max(0.0, -self._bytes / self._limits.bytes_per_s)
+
+    def admitted(self, count: int, now_s: float) -> int:
+        """
+        Count as many of the next lines as may be served.
+
+        :returns: how many of the `count`; with none, `wait_s` tells how long they have to wait.
+        """
+        self._fill(now_s)
+        if self._limits.lines_per_s:
+            count = max(0, min(count, int(self._lines + _EXACTNESS)))
+            self._lines -= count
+        return count
+
+    def wait_s(self, count: int) -> float:
+        """For how many seconds `count` lines, or those of a moment, have to wait."""
+        rate = self._limits.lines_per_s
+        share = max(1.0, min(count, rate * _SHARE_S))
+        return max(0.0, (share - self._lines) / rate) if rate else 0.0
+
+    def worked(self, seconds: float) -> None:
+        """Count the time that lines took, beside their number."""
+        self._lines -= seconds * _LINES_PER_WORKING_S
+
+    def _fill(self, now_s: float) -> None:
+        limits = self._limits
+        elapsed_s, self._filled_s = now_s - self._filled_s, now_s
+        lines = self._lines + elapsed_s * limits.lines_per_s
+        self._lines = min(lines, limits.lines_per_s * limits.burst_s)
+        size = self._bytes + elapsed_s * limits.bytes_per_s
+        self._bytes = min(size, limits.bytes_per_s * limits.burst_s)
+
+
+class Pacer:
+    """Holds one client's connection while it has sent more than it may."""
+
+    __slots__ = ("_clock", "_gate", "_pace", "_release")
+
+    def __init__(self, limits: Limits, clock: IReactorTime, gate: Gate) -> None:
+        """
+        Begin with a burst.
+
+        :param clock: the reactor.
+        :param gate: what is held.
+        """
+        self._clock = clock
+        self._gate = gate
+        self._pace = Pace(limits, clock.seconds())
+        self._release: IDelayedCall | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the connection is held."""
+        return self._release is not None
+
+    def received(self, size: int) -> None:
+        """Count bytes that were read; what they are part of may have to wait."""
+        wait_s = self._pace.received(size, self._clock.seconds())
+        if wait_s:
+            self._hold(wait_s)
+
+    def admits(self, lines: LineBuffer, part: Block | Overlong) -> bool:
+        """
+        Whether what comes next may be served now; if not, the connection is held until it may.
+
+        :param lines: what the client has sent.
+        :param part: what comes next of it; a block becomes as much as may be served.
+        """
+        now_s = self._clock.seconds()
+        if isinstance(part, Overlong):
+            # It was thrown away; its bytes were counted.
+            self._pace.admitted(1, now_s)
+            return True
+        if part.is_admitted:
+            return True
+        count = part.count_lines()
+        admitted = self._pace.admitted(count, now_s)
+        if not admitted:
+            self._hold(self._pace.wait_s(count))
+            return False
+        if admitted < count:
+            lines.split(part, admitted)
+        part.is_admitted = True
+        return True
+
+    def worked(self, seconds: float) -> None:
+        """Count the time that the client's lines took."""
+        self._pace.worked(seconds)
+
+    def stop(self) -> None:
+        """The connection ends."""
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+
+    def _hold(self, wait_s: float) -> None:
+        if self._release is not None:
+            if self._release.getTime() < self._clock.seconds() + wait_s:
+                self._release.reset(wait_s)
+            return
+        self._gate.hold(Reason.PACE)
+        self._release = self._clock.callLater(wait_s, self._released)
+
+    def _released(self) -> None:
+        self._release = None
+        self._gate.release(Reason.PACE)
