@@ -14,6 +14,7 @@ from chatrelay.limits import Limits
 from chatrelay.rates import Rates
 
 _MINUTE_S = 60.0
+_DAY_S = 86_400.0
 # Refusals that are told in a second: of one address, and of all.  Who asks for more is closed
 # without a word, at a fifth of what telling takes.
 _MAX_TOLD_TO_ONE = 3
@@ -83,8 +84,8 @@ class Told:
 
 class Admission:
     """
-    The counts behind ``--max-clients``, ``--max-unnamed``, ``--max-per-address`` and
-    ``--connects-per-minute``.
+    The counts behind ``--max-clients``, ``--max-unnamed``, ``--max-per-address``,
+    ``--connects-per-minute`` and ``--accounts-per-day``.
 
     :ivar told: the refusals of this second.
     """
@@ -99,6 +100,7 @@ class Admission:
         self._limits = limits
         self._seconds = seconds
         self._connects = Rates()
+        self._accounts = Rates()
         self._connections: Counter[str] = Counter()
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
@@ -132,6 +134,27 @@ class Admission:
         self._connections[network] -= 1
         if self._connections[network] <= 0:
             del self._connections[network]
+
+    def registers(self, network: str | None) -> bool:
+        """
+        Count a name that is to be registered.
+
+        :param network: the address that it comes from; ``None`` for one without bounds.
+        :returns: whether there may be one more from there today.
+        """
+        limits = self._limits
+        return network is None or self._accounts.take(
+            network,
+            self._seconds(),
+            limits.accounts_per_day,
+            _DAY_S,
+            max_keys=limits.max_counted_addresses,
+        )
+
+    def did_not_register(self, network: str | None) -> None:
+        """What `registers` has counted came to nothing."""
+        if network is not None:
+            self._accounts.give_back(network, self._limits.accounts_per_day, _DAY_S)
 
     def add_unnamed(self, connection: Unnamed) -> None:
         """One more has no name yet; over the bound the oldest such gives way."""

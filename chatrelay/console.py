@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from chatrelay.errors import Refusal
 from chatrelay.limits import Limits
 from chatrelay.printable import printable
+from chatrelay.refusals import Refusals
 
 _log = Logger(namespace="chatrelay")
 
@@ -66,7 +67,7 @@ class Console:
         self.verbose = verbose
         self._arrivals = RateBound(limits.max_console_lines_per_s)
         self._departures = RateBound(limits.max_console_lines_per_s)
-        self._refusals = RateBound(limits.max_console_lines_per_s)
+        self._refusals = Refusals()
         self._account_lines = RateBound(limits.max_console_lines_per_s)
         self._bot_lines = RateBound(limits.max_console_lines_per_s)
         self._undelivered = RateBound(limits.max_console_lines_per_s)
@@ -112,8 +113,13 @@ class Console:
 
     def turned_away(self, peer: Peer, why: str) -> None:
         """A connection ended before it had a name, and not by itself."""
-        if self._refusals.admits():
+        if self._refusals.add(why, peer.host):
             _log.info("a connection from {peer} was closed: {why}", peer=peer, why=why)
+
+    def refused(self, peer: Peer, why: str) -> None:
+        """A client was refused what it asked for, as others are, and stays."""
+        if self._refusals.add(why, peer.host):
+            _log.info("refused to {peer}: {why}", peer=peer, why=why)
 
     def registered(self, name: bytes, peer: Peer, *, is_new: bool) -> None:
         """A name has an owner, or its owner another secret."""
@@ -167,7 +173,6 @@ class Console:
         for what, bound in (
             ("arrivals", self._arrivals),
             ("departures", self._departures),
-            ("closed connections", self._refusals),
             ("wrong secrets and registrations", self._account_lines),
             ("messages to bots", self._bot_lines),
             ("messages not delivered", self._undelivered),
@@ -176,6 +181,16 @@ class Console:
             suppressed = bound.tick()
             if suppressed:
                 _log.info("… and {count} more {what}", count=suppressed, what=what)
+        self._sum_up(self._refusals.tick())
+
+    def shut_down(self) -> None:
+        """The relay stops: say what was left out until now."""
+        self._sum_up(self._refusals.summary())
+
+    @staticmethod
+    def _sum_up(summary: str) -> None:
+        if summary:
+            _log.info("{summary}", summary=summary)
 
     def _undelivered_summary(self, sender: bytes) -> None:
         bound = self._undelivered_of.pop(sender, None)

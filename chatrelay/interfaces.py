@@ -165,9 +165,12 @@ class Connection(Readable, Protocol):
     What a session asks of the door that its client came through.
 
     :ivar is_waiting: whether it waits for its turn, and is not read.
+    :ivar counted_network: what counts as its address where addresses are counted; ``None`` if it
+        is not counted.
     """
 
     is_waiting: bool
+    counted_network: str | None
 
     def named(self) -> None:
         """The client has a name; nothing more has to time out."""

@@ -38,7 +38,9 @@ class Limits:
     :ivar max_unnamed: connections without a name; over it the longest unnamed is closed.
     :ivar max_per_address: connections from one address; loopback has no bound.
     :ivar connects_per_min: new connections from one address in a minute; 0 for any number.
-    :ivar max_counted_addresses: addresses of which that is counted; likewise for other counts.
+    :ivar accounts_per_day: names registered from one address in a day; 0 for any number.
+    :ivar max_counted_addresses: addresses of which these are counted, for each of both.
+    :ivar names_per_min: other names that one connection asks for in a minute; 0 for any number.
     :ivar hint_after_s: silence before a name after which the relay speaks.
     :ivar naming_timeout_s: time for giving a name.
     :ivar lines_per_s: lines that are taken from one client in a second; 0 for any number.
@@ -95,7 +97,9 @@ class Limits:
     max_unnamed: int = 2_000
     max_per_address: int = 64
     connects_per_min: int = 600
+    accounts_per_day: int = 1_000
     max_counted_addresses: int = 65_536
+    names_per_min: int = 60
     hint_after_s: float = 3.0
     naming_timeout_s: float = 30.0
     lines_per_s: int = 0
@@ -177,6 +181,8 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_unnamed": 1_000,
         "max_per_address": 16,
         "connects_per_min": 30,
+        "accounts_per_day": 20,
+        "names_per_min": 10,
         "lines_per_s": 10,
         "bytes_per_s": 16 * KIB,
         "idle_timeout_s": 1800,

@@ -52,17 +52,20 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     It is answered with a welcome or a refusal, at once or when it is decided; the
     session may be closed by then.
 
-    :raises BadName, NameReserved, TooManyClients, Insecure: nobody has to be asked about this one.
+    :raises BadName, NameReserved, TooManyClients, Insecure, RateLimited: nobody has to be asked
+        about this one.
     """
     relay = session.relay
     name = parse_name(written)
     relay.registry.check_not_taken_for_good(name)
     if not session.is_named:
         relay.admission.check_room(relay.registry.client_count)
-    elif secret is None and name.key == session.name.key:
-        # Another writing of one's own, for which nothing has to be shown again.
-        _give(session, name, ref, session.grant)
-        return
+    else:
+        session.count_name(name)
+        if secret is None and name.key == session.name.key:
+            # Another writing of one's own, for which nothing has to be shown again.
+            _give(session, name, ref, session.grant)
+            return
     if secret is not None:
         check_confidential(session)
     asked = Claim(name, secret, session.peer.host, lambda: not session.is_closed)

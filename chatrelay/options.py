@@ -59,6 +59,20 @@ _BOUNDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("max-members", "max_members", 1, 1_000_000, "Members of one room."),
     ("naming-timeout", "naming_timeout_s", 4, 86_400, "Seconds for giving a name."),
     (
+        "accounts-per-day",
+        "accounts_per_day",
+        0,
+        100_000_000,
+        "Names registered from one address in a day; 0 for any number.",
+    ),
+    (
+        "names-per-minute",
+        "names_per_min",
+        0,
+        1_000_000,
+        "Other names that one client asks for in a minute; 0 for any number.",
+    ),
+    (
         "lines-per-second",
         "lines_per_s",
         0,

@@ -62,6 +62,7 @@ class RelayProtocol(LineReceiver):
     :ivar session: the client's conversation; ``None`` for a connection that was refused or is
         gone.
     :ivar is_waiting: whether it waits for its turn, and is not read.
+    :ivar counted_network: what counts as its address; ``None`` if it is not counted.
     """
 
     factory: RelayFactory
@@ -82,7 +83,7 @@ class RelayProtocol(LineReceiver):
         self._has_ended_writing = False
         self.is_waiting = False
         self._timeout: IDelayedCall | None = None
-        self._counted_network: str | None = None
+        self.counted_network: str | None = None
         self._outbox: Outbox | None = None
         self._pacer: Pacer | None = None
 
@@ -153,8 +154,8 @@ class RelayProtocol(LineReceiver):
         self._stop_timers()
         admission = self.relay.admission
         admission.remove_unnamed(self)
-        if self._counted_network is not None:
-            admission.disconnected(self._counted_network)
+        if self.counted_network is not None:
+            admission.disconnected(self.counted_network)
         try:
             if self.session is not None:
                 if self.is_waiting and not self.session.gate.held:
@@ -311,9 +312,9 @@ class RelayProtocol(LineReceiver):
         except ValueError:
             session.close_unanswered()
             return False
-        if self._counted_network is not None:
-            self.relay.admission.disconnected(self._counted_network)
-            self._counted_network = None
+        if self.counted_network is not None:
+            self.relay.admission.disconnected(self.counted_network)
+            self.counted_network = None
         session.peer = peer
         return self._admit(peer, exempt=False)
 
@@ -324,7 +325,7 @@ class RelayProtocol(LineReceiver):
             self._turn_away(peer, network, refused)
             return False
         if not exempt:
-            self._counted_network = network
+            self.counted_network = network
         return True
 
     def _turn_away(self, peer: Peer, network: str, refused: NotAdmitted) -> None:

@@ -172,6 +172,7 @@ class Relay:
         """Tell every client that the relay stops, and let each go once it has read that."""
         for session in list(self.sessions):
             self.guard(session, session.shut_down)
+        self.console.shut_down()
 
     @staticmethod
     def guard(session: Connected, call: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from chatrelay.errors import (
     LineTooLong,
     NameInUse,
     NotNamed,
+    RateLimited,
     Refusal,
     TooManyClients,
     UnknownCommand,
@@ -31,10 +32,13 @@ from chatrelay.lines import Block, Overlong
 from chatrelay.names import Name
 from chatrelay.naming import claim_on_first_line
 from chatrelay.outcomes import note_sent
+from chatrelay.rates import take
 from chatrelay.relay import Relay
 from chatrelay.sending import send, send_confirmed, send_run
 from chatrelay.state import State
 
+_MINUTE_S = 60.0
+_TOO_MANY_NAMES = "You asked for many other names in the last minute; wait a little."
 # A long answer looks this often whether it should wait.
 _LINES_BETWEEN_CHECKS = 256
 
@@ -49,6 +53,7 @@ class Session(Leaver):
 
     __slots__ = (
         "_answering",
+        "_names_full_s",
         "_refused_first_lines",
         "_turn_ends_s",
         "awaits_decision",
@@ -69,6 +74,7 @@ class Session(Leaver):
         self.is_confidential = is_confidential
         self.awaits_decision = False
         self._refused_first_lines = 0
+        self._names_full_s = 0.0
         self._answering: tuple[Iterator[bytes], bytes] | None = None
         self._turn_ends_s = 0.0
         relay.sessions[self] = None
@@ -193,6 +199,19 @@ class Session(Leaver):
             self._refused_first_lines += 1
             if self._refused_first_lines >= self.relay.limits.max_refused_first_lines:
                 self.close("none of its first lines was a name", lingers=False)
+
+    def count_name(self, name: Name) -> None:
+        """
+        It asks for another name.
+
+        :raises RateLimited: it has asked for as many as it may in a minute.
+        """
+        most = self.relay.limits.names_per_min
+        full_s = take(self._names_full_s, self.relay.seconds(), most, _MINUTE_S) if most else 0.0
+        if full_s is None:
+            self.relay.console.refused(self.peer, "too many names for one client")
+            raise RateLimited(name.shown, sentence=_TOO_MANY_NAMES)
+        self._names_full_s = full_s
 
     def take_name(self, name: Name, grant: Grant) -> None:
         """Have a name that the registry has given, in place of the one before."""

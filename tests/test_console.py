@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.console import Peer, RateBound, duration
 from chatrelay.limits import Limits
 from chatrelay.printable import printable
+from chatrelay.refusals import Refusals
 from tests.relay_harness import World
 
 
@@ -88,6 +90,42 @@ class ConsoleTests(SynchronousTestCase):
         self.assertIn("too many connections from this address", " ".join(self.said()))
         world.pass_time(31)
         self.assertIn("no name in time", " ".join(self.said()))
+
+    def test_floods_are_summed_up_once_a_minute(self) -> None:
+        world = World(Limits(connects_per_min=1))
+        address = IPv4Address("TCP", "192.0.2.1", 7)
+        for _ in range(100):
+            world.connect(address)
+        lines = self.said()
+        self.assertEqual(len(lines), 3 + 5)
+        self.assertIn("too many new connections from this address", lines[0])
+        self.assertIn("its address was refused just before", lines[-1])
+        world.pass_time(59)
+        self.assertEqual(self.said()[1:], [])
+        world.pass_time(1)
+        self.assertEqual(
+            self.said(),
+            [
+                "91 more were refused in the last minute: its address was refused just before"
+                " (91); most from 192.0.2.1 (91)"
+            ],
+        )
+
+    def test_what_was_not_said_is_said_at_the_end(self) -> None:
+        world = World(Limits(names_per_min=1))
+        client = world.join(b"carol")
+        client.lines(*[b"/name ann"] * 10)
+        lines = [line for line in self.said() if "refused" in line]
+        self.assertEqual(
+            lines, ["refused to 127.0.0.1 port 40001: too many names for one client"] * 5
+        )
+        world.factory.shut_down()
+        world.settle()
+        self.assertIn(
+            "4 more were refused in the last minute: too many names for one client (4); most"
+            " from 127.0.0.1 (4)",
+            self.said(),
+        )
 
     def test_who_looks_in_and_leaves_is_not_worth_a_line(self) -> None:
         world = World()
@@ -180,6 +218,68 @@ class ConsoleTests(SynchronousTestCase):
         self.assertEqual(printable(b"x" * 81), "x" * 80 + "…")
         self.assertEqual(printable("日".encode() * 9000), "日" * 80 + "…")
         self.assertEqual(printable(b"a\xffb\x1b[2J"), r"a\xffb\x1b[2J")
+
+
+class RefusalTests(SynchronousTestCase):
+    """A flood of refusals is a few lines, then one a minute."""
+
+    def setUp(self) -> None:
+        self.refusals = Refusals()
+
+    def tick(self, seconds: int) -> list[str]:
+        return [said for said in (self.refusals.tick() for _ in range(seconds)) if said]
+
+    def test_the_first_of_each_kind_have_their_lines(self) -> None:
+        for kind in ("one kind", "another"):
+            told = [self.refusals.add(kind, "192.0.2.1") for _ in range(8)]
+            self.assertEqual(told, [True] * 5 + [False] * 3)
+        self.assertEqual(self.tick(59), [])
+        self.assertEqual(
+            self.tick(1),
+            [
+                "6 more were refused in the last minute: one kind (3), another (3);"
+                " most from 192.0.2.1 (6)"
+            ],
+        )
+        self.assertTrue(self.refusals.add("one kind", "192.0.2.1"))
+
+    def test_few_need_no_summary(self) -> None:
+        for _ in range(5):
+            self.refusals.add("a kind", "192.0.2.1")
+        self.assertEqual(self.tick(120), [])
+
+    def test_the_minute_begins_with_the_first(self) -> None:
+        self.tick(50)
+        for _ in range(6):
+            self.refusals.add("a kind", "192.0.2.1")
+        self.assertEqual(self.tick(59), [])
+        self.assertEqual(len(self.tick(1)), 1)
+        self.assertEqual(self.tick(200), [])
+
+    def test_the_worst_addresses(self) -> None:
+        for host, count in [
+            ("192.0.2.1", 1000),
+            ("2001:db8::1", 700),
+            ("2001:db8::2", 700),
+            ("192.0.2.3", 5),
+            ("192.0.2.4", 4),
+        ]:
+            for _ in range(count):
+                self.refusals.add(f"kind of {len(host)}", host)
+        self.assertEqual(
+            self.refusals.summary(),
+            "2,399 more were refused in the last minute: kind of 11 (1,395), kind of 9 (1,004);"
+            " most from 2001:db8::/64 (1,395), 192.0.2.1 (995), 192.0.2.3 (5)",
+        )
+        self.assertEqual(self.refusals.summary(), "")
+
+    def test_a_flood_from_everywhere_takes_bounded_memory_and_hides_nobody(self) -> None:
+        for number in range(20_000):
+            self.refusals.add("a kind", f"10.{number >> 8}.{number & 255}.1")
+            if number % 10 == 0:
+                self.refusals.add("a kind", "192.0.2.1")
+            self.assertLessEqual(len(self.refusals._networks), 1000)
+        self.assertRegex(self.refusals.summary(), r"21,995 more .* most from 192\.0\.2\.1 ")
 
 
 class PartTests(SynchronousTestCase):

@@ -200,6 +200,43 @@ class HolderTests(SynchronousTestCase):
         self.assertEqual(self.world.connect().lines(b" carol"), [b"!error bad-name"])
 
 
+class NamesInAMinuteTests(SynchronousTestCase):
+    """One connection asks for so many other names in a minute."""
+
+    def setUp(self) -> None:
+        self.world = World(Limits(names_per_min=3))
+        self.carol = self.world.join(b"carol")
+
+    def test_the_next_one_is_refused_and_nothing_changes(self) -> None:
+        for name in (b"c1", b"c2", b"C2"):
+            self.assertEqual(self.carol.lines(b"/name " + name), [welcome(name.decode())], name)
+        self.assertEqual(self.carol.lines(b"@ref=1 /name c3"), [b"@ref=1 !error rate-limited c3"])
+        self.assertEqual(self.carol.lines(b"%c2%hi"), [b"%C2%hi"])
+        self.world.pass_time(20)
+        self.assertEqual(self.carol.lines(b"/name c3"), [welcome("c3")])
+        self.assertEqual(self.carol.lines(b"/name c4"), [b"!error rate-limited c4"])
+
+    def test_refused_ones_count_too(self) -> None:
+        self.world.join(b"bob")
+        told = self.carol.lines(*[b"/name bob"] * 4)
+        self.assertEqual(told, [b"!error name-in-use bob"] * 3 + [b"!error rate-limited bob"])
+
+    def test_the_first_name_and_others_connections_are_not_counted(self) -> None:
+        self.carol.lines(b"/name c1", b"/name c2", b"/name c3")
+        for number in range(5):
+            self.assertEqual(len(self.world.join(b"n%d" % number).lines(b"/name m%d" % number)), 1)
+
+    def test_any_number(self) -> None:
+        self.world.relay.limits.change_to(Limits(names_per_min=0))
+        told = self.carol.lines(*[b"/name c%d" % number for number in range(500)])
+        self.assertEqual(told[-1], welcome("c499"))
+
+    def test_the_defaults(self) -> None:
+        world = World()
+        told = world.join(b"carol").lines(*[b"/name c%d" % number for number in range(61)])
+        self.assertEqual(told[59:], [welcome("c59"), b"!error rate-limited c60"])
+
+
 class NameCommandTests(SynchronousTestCase):
     """``/name NEW``: granted, it leaves the old name; otherwise nothing changes."""
 

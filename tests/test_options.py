@@ -49,6 +49,8 @@ class OptionTests(SynchronousTestCase):
             ("max-rooms", "max_rooms", 1),
             ("max-kept-rooms", "max_kept_rooms", 0),
             ("max-members", "max_members", 1),
+            ("accounts-per-day", "accounts_per_day", 0),
+            ("names-per-minute", "names_per_min", 5),
             ("lines-per-second", "lines_per_s", 10),
             ("bytes-per-second", "bytes_per_s", 10_000),
             ("burst", "burst_s", 3600),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +18,72 @@ from tests.accounts_harness import OTHER_SECRET, SECRET, OwnedWorld, quick_hash
 from tests.relay_harness import EPOCH_S, Client, World, what_is_left
 from tests.store_harness import ManualThreadpool
 from tests.test_naming import welcome
+
+
+class AccountsInADayTests(SynchronousTestCase):
+    """So many names are registered from one address in a day."""
+
+    DAY_S = 86_400
+
+    def setUp(self) -> None:
+        self.world = OwnedWorld(self, Limits(accounts_per_day=2))
+
+    def register(self, name: str, host: str, *words: bytes) -> bytes:
+        client = self.world.connect(host)
+        client.lines(name.encode())
+        (told,) = client.lines(b" ".join([b"/register", *(words or [SECRET])]))
+        client.end()
+        return told
+
+    def test_a_table(self) -> None:
+        for name, host, after_days, code in [
+            ("a1", "192.0.2.1", 0, ""),
+            ("a2", "192.0.2.1", 0, ""),
+            ("a3", "192.0.2.1", 0, "rate-limited"),
+            ("a3", "192.0.2.1", 0.4, "rate-limited"),
+            ("a3", "192.0.2.2", 0, ""),
+            ("b1", "2001:db8::1", 0, ""),
+            ("b2", "2001:db8::2", 0, ""),
+            ("b3", "2001:db8::3", 0, "rate-limited"),
+            ("b3", "2001:db8:0:1::3", 0, ""),
+            ("a4", "192.0.2.1", 0.2, ""),
+            ("a5", "192.0.2.1", 0, "rate-limited"),
+            ("a5", "192.0.2.1", 2, ""),
+        ]:
+            self.world.clock.rightNow += after_days * self.DAY_S
+            told = f"!error {code} {name}" if code else f"!registered {name}"
+            self.assertEqual(self.register(name, host), told.encode(), (name, host))
+
+    def test_loopback_has_any_number(self) -> None:
+        for number in range(5):
+            name = f"n{number}"
+            self.assertEqual(self.register(name, "127.0.0.1"), b"!registered " + name.encode())
+
+    def test_what_was_refused_does_not_count(self) -> None:
+        for _ in range(5):
+            self.assertEqual(
+                self.register("carol", "192.0.2.1", b"short"), b"!error bad-secret carol"
+            )
+        for name in ("a1", "a2"):
+            self.assertEqual(self.register(name, "192.0.2.1"), b"!registered " + name.encode())
+
+    def test_another_secret_is_no_other_account(self) -> None:
+        self.register("carol", "192.0.2.1")
+        self.register("a1", "192.0.2.1")
+        client = self.world.connect("192.0.2.1")
+        client.lines(b"carol " + SECRET)
+        for _ in range(3):
+            self.assertEqual(
+                client.lines(b"/register " + SECRET + b" " + SECRET), [b"!registered carol"]
+            )
+
+    def test_behind_a_proxy_the_client_counts(self) -> None:
+        for number, code in enumerate(["", "", "rate-limited"]):
+            client = self.world.connect("127.0.0.1")
+            client.transport.address = IPv4Address("TCP", "192.0.2.5", 99)
+            client.lines(b"n%d" % number)
+            (told,) = client.lines(b"/register " + SECRET)
+            self.assertIn(code or "registered", told.decode())
 
 
 class RegisterTests(SynchronousTestCase):

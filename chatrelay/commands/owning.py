@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatrelay.claims import Grant, Registration
+from chatrelay.claims import Decided, Grant, Registration
 from chatrelay.commands.verb import Verb, wrong_form
-from chatrelay.errors import NotAllowed
+from chatrelay.errors import NotAllowed, RateLimited, Refusal
 from chatrelay.naming import check_confidential, have_log, have_new_log
 from chatrelay.pending import await_decision
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from chatrelay.session import Session
 
 _NOT_OWNED = "Only a registered name has tokens; /register SECRET makes it one."
+
+_TOO_MANY = "As many names as may be in a day were registered from your address."
 
 
 def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
@@ -35,11 +37,30 @@ def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[byte
     )
     await_decision(
         session,
-        partial(session.relay.claims.register, registration),
+        partial(_begin, session, registration),
         partial(_registered, session, ref, has_account=registration.old_secret is not None),
         ref,
     )
     return ()
+
+
+def _begin(session: Session, registration: Registration, decided: Decided[Grant]) -> None:
+    """Have it registered; a new account counts for the address that it comes from."""
+    relay, network = session.relay, session.connection.counted_network
+    if registration.old_secret is not None:
+        relay.claims.register(registration, decided)
+        return
+    if not relay.admission.registers(network):
+        relay.console.refused(session.peer, "too many registered names from this address")
+        decided(RateLimited(registration.name.shown, sentence=_TOO_MANY))
+        return
+
+    def counted(result: Grant | Refusal) -> None:
+        if isinstance(result, Refusal):
+            relay.admission.did_not_register(network)
+        decided(result)
+
+    relay.claims.register(registration, counted)
 
 
 def _registered(session: Session, ref: bytes, grant: Grant, *, has_account: bool) -> None:
