@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from chatrelay.certificate.files import CERTIFICATE_FILE, KEY_FILE
+from chatrelay.configuration import DEFAULT_PORT
 from chatrelay.errors import Misuse
 from chatrelay.sockets import (
     LISTEN_BACKLOG,
@@ -28,7 +29,6 @@ from chatrelay.sockets import (
 )
 from chatrelay.tls import RenewableCertificate, TlsEndpoint, is_tls
 
-DEFAULT_PORT = "12345"
 TLS_PREFIX = "tls"
 LOOPBACK_INTERFACES = ("127.0.0.1", "::1")
 MAX_PORT = 65_535
@@ -83,16 +83,6 @@ def parse_port(
         Listener(written, endpoint, is_optional=index > 0)
         for index, endpoint in enumerate(_tcp_endpoints(reactor, written, written, interface))
     ]
-
-
-def check_interface(written: str) -> str:
-    """
-    Check an ``--interface``.
-
-    :raises Misuse: it is no IPv4 or IPv6 address.
-    """
-    _check_address(f"--interface {written!a}", written)
-    return written
 
 
 def prepare(port: IListeningPort) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -15,9 +16,7 @@ from twisted.python.failure import Failure
 
 from chatrelay import process
 from chatrelay.accounts.service import AccountService
-from chatrelay.bots import find_bots
 from chatrelay.bots.participant import BotParticipant
-from chatrelay.certificate.files import CERTIFICATES
 from chatrelay.errors import ChatrelayError, Misuse, Refusal
 from chatrelay.factory import RelayFactory
 from chatrelay.interfaces import IBot, Recipient
@@ -28,7 +27,6 @@ from chatrelay.listening import (
     is_loopback,
     is_missing_address,
     is_open_in_clear,
-    parse_port,
     prepare,
 )
 from chatrelay.options import Options
@@ -89,7 +87,7 @@ class RelayService(Service):
                 relay.registry.add_bot(participant)
             except Refusal:
                 name = participant.name.shown.decode("utf-8")
-                raise Misuse(f"the name of the bot {name!a} is kept back by --reserve") from None
+                raise Misuse(f"the name of the bot {name!a} is reserved") from None
 
     def privilegedStartService(self) -> None:
         """
@@ -186,35 +184,25 @@ class RelayService(Service):
 
 
 def makeService(options: Options) -> RelayService:
-    """
-    Make the service that ``twistd chatrelay`` runs.
-
-    :raises SystemExit: the options ask for what is not there; with one line that says what.
-    """
+    """Make the service that ``twistd chatrelay`` runs."""
     from twisted.internet import reactor as installed_reactor  # noqa: PLC0415 - twistd chose it
 
     reactor: Any = installed_reactor
-    try:
-        directory = options["data"]
-        certificates = directory / CERTIFICATES if directory is not None else None
-        listeners = [
-            listener
-            for port in options["ports"]
-            for listener in parse_port(reactor, port, options["interface"], certificates)
-        ]
-        relay = Relay(
-            options.limits,
-            seconds=reactor.seconds,
-            reserved=options["reserved"],
-            allows_insecure_secrets=bool(options["allow-insecure-secrets"]),
-            verbose=bool(options["verbose"]),
-        )
-        accounts = AccountService(reactor, relay, directory) if directory is not None else None
-        service = RelayService(
-            RelayFactory(reactor, relay), listeners, find_bots(options["bots"]), accounts
-        )
-    except ChatrelayError as error:
-        raise SystemExit(f"chatrelay: {error}") from None
+    chosen, parts = options.configuration, options.parts
+    relay = Relay(
+        # Its own, which changes.
+        replace(chosen.limits),
+        seconds=reactor.seconds,
+        reserved=chosen.reserved,
+        operators=chosen.operators,
+        allows_insecure_secrets=chosen.allows_insecure_secrets,
+        is_public=chosen.is_public,
+        verbose=chosen.is_verbose,
+    )
+    accounts = AccountService(reactor, relay, chosen.data) if chosen.data is not None else None
+    service = RelayService(RelayFactory(reactor, relay), parts.listeners, parts.bots, accounts)
+    if options.file is not None:
+        _log.info("the configuration is that of {file}", file=options.file)
     reactor.callWhenRunning(_stop_on_signals, reactor)
     reactor.callWhenRunning(process.prepare)
     return service

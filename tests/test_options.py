@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay import configuration
 from chatrelay.errors import Misuse
 from chatrelay.limits import Limits
 from chatrelay.listening import Listener, parse_port
-from chatrelay.options import Options
+from chatrelay.options import BOUNDS, Options
+from chatrelay.store.database import default_directory
 
 
 def parse(*words: str) -> Options:
@@ -30,53 +34,60 @@ class OptionTests(SynchronousTestCase):
         return str(ended.code)
 
     def test_the_defaults(self) -> None:
-        options = parse()
-        self.assertEqual(options["ports"], ["12345"])
-        self.assertEqual((options["interface"], options["reserved"]), (None, []))
-        self.assertEqual(options["bots"], ["reverse"])
-        self.assertFalse(options["verbose"])
-        self.assertEqual(options.limits, Limits())
+        chosen = parse().configuration
+        self.assertEqual(chosen.ports, ("12345",))
+        self.assertEqual((chosen.interface, chosen.reserved, chosen.operators), (None, (), ()))
+        self.assertEqual(chosen.bots, ("reverse",))
+        self.assertEqual(chosen.data, default_directory(os.environ))
+        self.assertFalse(chosen.is_verbose or chosen.is_public or chosen.allows_insecure_secrets)
+        self.assertEqual(chosen.limits, Limits())
 
     def test_every_bound_is_an_option(self) -> None:
-        for option, field, value in [
-            ("max-clients", "max_clients", 5),
-            ("max-unnamed", "max_unnamed", 1),
-            ("max-per-address", "max_per_address", 1_000_000),
-            ("connects-per-minute", "connects_per_min", 0),
-            ("max-line", "max_line_bytes", 512),
-            ("max-watches", "max_watches", 1),
-            ("max-rooms-per-client", "max_rooms_per_client", 1),
-            ("max-rooms", "max_rooms", 1),
-            ("max-kept-rooms", "max_kept_rooms", 0),
-            ("max-members", "max_members", 1),
-            ("accounts-per-day", "accounts_per_day", 0),
-            ("names-per-minute", "names_per_min", 5),
-            ("lines-per-second", "lines_per_s", 10),
-            ("bytes-per-second", "bytes_per_s", 10_000),
-            ("burst", "burst_s", 3600),
-            ("idle-timeout", "idle_timeout_s", 90),
-            ("naming-timeout", "naming_timeout_s", 4),
-            ("high-water", "high_water_bytes", 65_536),
-            ("max-unsent", "max_unsent_bytes", 65_536),
-        ]:
-            limits = parse(f"--{option}={value}").limits
-            self.assertEqual(getattr(limits, field), value)
+        for option, field, least, most, _ in BOUNDS:
+            self.assertTrue(least <= getattr(Limits(), field) <= most, option)
+            for value in (least, most):
+                limits = parse(f"--{option}={value}").limits
+                self.assertEqual(getattr(limits, field), value, option)
+            for value in (least - 1, most + 1):
+                self.assertIn(option, self.refusal(f"--{option}={value}"))
 
     def test_the_low_mark_is_half_the_high_one(self) -> None:
         limits = parse("--high-water", "200000").limits
         self.assertEqual((limits.high_water_bytes, limits.low_water_bytes), (200_000, 100_000))
 
     def test_repeated_options(self) -> None:
-        options = parse(
+        chosen = parse(
             *("--port", "1", "--port", "tcp:2", "--reserve", "Root", "--reserve", "Анна"),
-            *("--bot", "a", "--bot", "b"),
-        )
-        self.assertEqual(options["ports"], ["1", "tcp:2"])
-        self.assertEqual([name.shown.decode() for name in options["reserved"]], ["Root", "Анна"])
-        self.assertEqual(options["bots"], ["a", "b"])
+            *("--operator", "Boss", "--operator", "eve", "--bot", "Reverse"),
+        ).configuration
+        self.assertEqual(chosen.ports, ("1", "tcp:2"))
+        self.assertEqual([name.shown.decode() for name in chosen.reserved], ["Root", "Анна"])
+        self.assertEqual([name.key for name in chosen.operators], [b"boss", b"eve"])
+        self.assertEqual(chosen.bots, ("Reverse",))
+
+    def test_flags(self) -> None:
+        chosen = parse("--public", "--verbose", "--allow-insecure-secrets").configuration
+        self.assertTrue(chosen.is_public and chosen.is_verbose and chosen.allows_insecure_secrets)
+
+    def test_a_public_relay_has_other_limits_and_each_can_be_set(self) -> None:
+        self.patch(configuration, "PUBLIC_LIMITS", {"max_watches": 7, "max_clients": 8})
+        limits = parse("--public", "--max-clients", "20000").limits
+        self.assertEqual((limits.max_watches, limits.max_clients), (7, 20_000))
+        self.assertEqual(parse().limits, Limits())
+
+    def test_where_data_is_and_how_long(self) -> None:
+        home = str(Path.home())
+        for words, data, days in [
+            (["--data", "none", "--history", "none"], None, 0),
+            (["--data", "/x", "--history", "1"], Path("/x"), 1),
+            (["--data", "~/x"], Path(home, "x"), 30),
+            (["--data", "x"], Path.cwd() / "x", 30),
+        ]:
+            chosen = parse(*words).configuration
+            self.assertEqual((chosen.data, chosen.limits.history_s), (data, days * 86_400.0))
 
     def test_no_bots(self) -> None:
-        self.assertEqual(parse("--no-bots")["bots"], [])
+        self.assertEqual(parse("--no-bots").configuration.bots, ())
         self.assertIn("--no-bots", self.refusal("--no-bots", "--bot", "reverse"))
 
     def test_what_is_wrong_is_named(self) -> None:
@@ -90,7 +101,14 @@ class OptionTests(SynchronousTestCase):
             (["--naming-timeout", "3"], "naming-timeout"),
             (["--reserve", "a b"], "--reserve"),
             (["--reserve", ""], "--reserve"),
+            (["--operator", "#"], "--operator"),
             (["--interface", "localhost"], "--interface"),
+            (["--history", "0"], "--history"),
+            (["--data", "~nobody-at-all/x"], "nobody-at-all"),
+            (["--port", "nosuch:1"], "--port"),
+            (["--bot", "nosuch"], "nosuch"),
+            (["--reserve", "reverse"], "reverse"),
+            (["--operator", "reverse"], "reverse"),
             (["--nosuch"], "nosuch"),
             (["12345"], "12345"),
         ]:

@@ -1,0 +1,94 @@
+"""
+What a configuration names and has to be there: ports that mean something, certificates, bots.
+
+Nothing is opened or started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from chatrelay.bots.finding import bot_name, find_bots
+from chatrelay.certificate.files import CERTIFICATES
+from chatrelay.configuration import Configuration, Problem
+from chatrelay.errors import ChatrelayError
+from chatrelay.interfaces import IBot
+from chatrelay.listening import Listener, parse_port
+
+# What each of them is found by.
+_LISTENED_BY = ("ports", "interface", "data")
+_BOTS_BY = ("bots", "reserved", "operators")
+
+
+class Parts(NamedTuple):
+    """
+    What was found.
+
+    :ivar listeners: what to listen on.
+    :ivar bots: who lives in the relay.
+    """
+
+    listeners: Sequence[Listener] = ()
+    bots: Sequence[IBot] = ()
+
+
+def find_parts(
+    configuration: Configuration,
+    reactor: Any,  # noqa: ANN401 - several interfaces
+    wrong: Collection[str] = (),
+    running: Configuration | None = None,
+) -> tuple[Parts, list[Problem]]:
+    """
+    Find what a configuration names.
+
+    :param reactor: what the endpoints will listen with.
+    :param wrong: keys that are known to be wrong: what is found by them is not looked for.
+    :param running: what a relay runs with: what is found by the same as there is not, either.
+    :returns: what was found, and everything that was not.
+    """
+
+    def is_wanted(keys: Sequence[str]) -> bool:
+        is_new = running is None or any(
+            getattr(configuration, key) != getattr(running, key) for key in keys
+        )
+        return is_new and not set(keys) & set(wrong)
+
+    problems: list[Problem] = []
+    listeners = _listeners(configuration, reactor, problems) if is_wanted(_LISTENED_BY) else []
+    bots = _bots(configuration, problems) if is_wanted(_BOTS_BY) else []
+    return Parts(listeners, bots), problems
+
+
+def _listeners(
+    configuration: Configuration,
+    reactor: Any,  # noqa: ANN401
+    problems: list[Problem],
+) -> list[Listener]:
+    data = configuration.data
+    certificates = data / CERTIFICATES if data is not None else None
+    listeners: list[Listener] = []
+    for port in configuration.ports:
+        try:
+            listeners += parse_port(reactor, port, configuration.interface, certificates)
+        except ChatrelayError as error:
+            problems.append(Problem("ports", str(error)))
+    return listeners
+
+
+def _bots(configuration: Configuration, problems: list[Problem]) -> list[IBot]:
+    try:
+        bots = find_bots(configuration.bots)
+    except ChatrelayError as error:
+        problems.append(Problem("bots", str(error)))
+        return []
+    taken = {bot_name(bot.name).key for bot in bots}
+    for key in ("reserved", "operators"):
+        problems += [
+            Problem(
+                key, f"{name.shown.decode('utf-8')!a} is the name of a bot that is to be started"
+            )
+            for name in getattr(configuration, key)
+            if name.key in taken
+        ]
+    return bots
