@@ -95,10 +95,13 @@ class Configuration:
             "operators": _shown_names(self.operators),
             "public": _shown_flag(self.is_public),
             "data": str(self.data or NONE),
-            "history": f"{days:g}" if days else NONE,
+            "history": _shown_number(days) if days else NONE,
             "allow-insecure-secrets": _shown_flag(self.allows_insecure_secrets),
             "verbose": _shown_flag(self.is_verbose),
-        } | {limit_key(option): str(getattr(self.limits, field)) for option, field, *_ in bounds}
+        } | {
+            limit_key(option): _shown_number(getattr(self.limits, field))
+            for option, field, *_ in bounds
+        }
 
     def needing_restart(self, other: Configuration, bounds: Sequence[Bound]) -> set[str]:
         """Tell which keys a running relay of this configuration can not change for another."""
@@ -200,6 +203,10 @@ def read_data(written: str) -> Path | None:
 
 def _shown_names(names: Sequence[Name]) -> str:
     return ", ".join(name.shown.decode("utf-8") for name in names) or NONE
+
+
+def _shown_number(value: float) -> str:
+    return str(int(value) if value == int(value) else value)
 
 
 def _shown_flag(value: bool) -> str:

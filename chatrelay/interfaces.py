@@ -153,6 +153,9 @@ class Device(RunRecipient, Connected, Listener, Protocol):
     def message_acked(self, recipient: Name, ref: bytes, message_id: int) -> None:
         """Somebody acked a message, that this one has sent if it knows its ref."""
 
+    def give_up_reserved(self) -> None:
+        """Leave, if the name was given without proof: it is reserved now."""
+
     def give_up_unproven(self) -> None:
         """Leave, if the name was given without proof: its owner is here."""
 

@@ -14,6 +14,7 @@ from chatrelay.console import Peer
 from chatrelay.errors import (
     BadSecret,
     NameOwned,
+    NameReserved,
     Refusal,
     ShuttingDown,
     TimedOut,
@@ -138,6 +139,11 @@ class Leaver(LogHolder):
     def give_way(self) -> None:
         """There are too many connections without a name, and this is the oldest."""
         self.close("too many connections without a name", TooManyClients(), lingers=False)
+
+    def give_up_reserved(self) -> None:
+        """Its name is reserved from now on; without proof it holds it no longer."""
+        if not self.grant.is_proven:
+            self.close("its name is reserved now", NameReserved(self.name.shown))
 
     def give_up_unproven(self) -> None:
         """The owner of its name is here; without proof it holds it no longer."""

@@ -109,6 +109,15 @@ class Registry:
             return []
         return list(holder) if isinstance(holder, Devices) else [holder]
 
+    def reserve(self, names: Iterable[Name]) -> list[Device]:
+        """
+        Keep back these names from now on, and no others.
+
+        :returns: whoever holds one of them.
+        """
+        self._reserved = {name.key for name in names}
+        return [device for key in self._reserved for device in self.devices(key)]
+
     def add_bot(self, bot: Recipient) -> None:
         """
         Give a bot its name for as long as the relay runs.

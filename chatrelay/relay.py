@@ -103,6 +103,17 @@ class Relay:
         self.mailboxes, self.ids = mailboxes, ids
         self.registry.mailbox_of = mailboxes.find
 
+    def reserve(self, reserved: Iterable[Name], operators: Iterable[Name]) -> None:
+        """
+        Keep back these names from now on, and no others; the parameters are as at the beginning.
+
+        Who holds one of them without having shown that it is his is closed.
+        """
+        operators = [*operators]
+        self.operators = {name.key for name in operators}
+        for device in self.registry.reserve([*reserved, *operators]):
+            self.guard(device, device.give_up_reserved)
+
     def find(self, key: bytes) -> Recipient | None:
         """Who takes what is sent to the name with this key."""
         if self.mailboxes is None or self.registry.is_bot(key):

@@ -31,6 +31,7 @@ from chatrelay.listening import (
 )
 from chatrelay.options import Options
 from chatrelay.relay import Relay
+from chatrelay.reloading import Reloading
 from chatrelay.runs import IMPLEMENTATION
 from chatrelay.tls import is_tls
 
@@ -111,6 +112,7 @@ class RelayService(Service):
                 _log.info("to open TLS to the network: --port tls:12346:interface=0.0.0.0")
             else:
                 _log.info("to open it to the network, add --interface 0.0.0.0 (or :: for IPv6)")
+        self._look_over()
         if self.factory.relay.allows_insecure_secrets:
             _log.warn("secrets are taken on any port, where others can read them, too")
         elif self._accounts is not None and any(map(is_open_in_clear, self.ports)):
@@ -135,6 +137,11 @@ class RelayService(Service):
         self._raise_file_limit()
         for participant in self._bots:
             participant.start()
+
+    def configuration_changed(self) -> None:
+        """The relay that runs has taken over another configuration."""
+        self._look_over()
+        self._raise_file_limit()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -166,6 +173,14 @@ class RelayService(Service):
             _log.info("this machine has no IPv6 loopback; IPv4 alone is used")
             return
         raise StartError(f"chatrelay: {explain(listener, failure)}")
+
+    def _look_over(self) -> None:
+        """Warn of what was chosen and does not go well together."""
+        relay = self.factory.relay
+        if relay.is_public and any(map(is_open_in_clear, self.ports)):
+            _log.warn("strangers can read what is said on a port without TLS: --port tls:12346")
+        if relay.operators and self._accounts is None:
+            _log.warn("operators need accounts, and this relay keeps none (--data none)")
 
     def _raise_file_limit(self) -> None:
         limits = self.factory.relay.limits
@@ -202,7 +217,8 @@ def makeService(options: Options) -> RelayService:
     accounts = AccountService(reactor, relay, chosen.data) if chosen.data is not None else None
     service = RelayService(RelayFactory(reactor, relay), parts.listeners, parts.bots, accounts)
     if options.file is not None:
-        _log.info("the configuration is that of {file}", file=options.file)
+        _log.info("the configuration is read from {file}", file=options.file)
+        _reread_on_signal(reactor, Reloading(options, relay, service.configuration_changed))
     reactor.callWhenRunning(_stop_on_signals, reactor)
     reactor.callWhenRunning(process.prepare)
     return service
@@ -217,6 +233,14 @@ def _stop_on_signals(reactor: Any) -> None:  # noqa: ANN401 - the installed reac
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+
+
+def _reread_on_signal(reactor: Any, reloading: Reloading) -> None:  # noqa: ANN401
+    def reread(_number: int, _frame: object) -> None:
+        reactor.callFromThread(reloading.reread)
+
+    # At once: until then it would end the relay.
+    signal.signal(signal.SIGHUP, reread)
 
 
 def _bot_console(relay: Relay) -> Callable[[Recipient, Recipient, bytes], None]:

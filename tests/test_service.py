@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -27,6 +29,7 @@ from chatrelay.listening import Listener, describe, parse_port
 from chatrelay.options import Options
 from chatrelay.relay import Relay
 from chatrelay.service import RelayService, makeService
+from tests.store_harness import temporary_directory
 
 
 class Port:
@@ -176,6 +179,12 @@ class ServiceTests(SynchronousTestCase):
 class MakeServiceTests(SynchronousTestCase):
     """From the options to the service, with the reactor that is installed but does not run."""
 
+    def setUp(self) -> None:
+        # The limit of open files is of the whole process.
+        patched = mock.patch.object(resource, "setrlimit")
+        self.setrlimit = patched.start()
+        self.addCleanup(patched.stop)
+
     def make(self, *words: str) -> RelayService:
         from twisted.internet import reactor  # noqa: PLC0415 - what makeService uses
 
@@ -185,6 +194,42 @@ class MakeServiceTests(SynchronousTestCase):
             service = makeService(options)
         called.assert_called()
         return service
+
+    def test_it_rereads_its_file_on_sighup(self) -> None:
+        before = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        self.make("--no-bots")
+        self.assertEqual(signal.getsignal(signal.SIGHUP), before)
+        path = temporary_directory(self) / "relay.toml"
+        path.write_text("[limits]\nmax-clients = 5\n", "utf-8")
+        service = self.make("--config", str(path))
+        path.write_text("[limits]\nmax-clients = 6\n", "utf-8")
+        calls: list[Callable[[], None]] = []
+        with mock.patch("twisted.internet.reactor.callFromThread", calls.append):
+            signal.raise_signal(signal.SIGHUP)
+        self.assertEqual(service.factory.relay.limits.max_clients, 5)
+        with mock.patch.object(resource, "getrlimit", return_value=(1, 9999)):
+            calls[0]()
+        self.assertEqual(service.factory.relay.limits.max_clients, 6)
+        self.setrlimit.assert_called_with(resource.RLIMIT_NOFILE, (2000 + 6 + 64, 9999))
+
+    def test_what_does_not_go_well_together(self) -> None:
+        for words, address, warnings in [
+            (["--operator", "boss"], "0.0.0.0", []),
+            (["--operator", "boss", "--data", "none"], "::1", ["operators need accounts"]),
+            (["--public"], "0.0.0.0", ["strangers can read"]),
+            (["--public"], "127.0.0.1", []),
+        ]:
+            service = self.make("--max-clients", "1", "--max-unnamed", "1", *words)
+            port = mock.Mock()
+            port.getHost.return_value = IPv4Address("TCP", address, 1)
+            service.ports = [port]
+            with capturedLogs() as events:
+                service.configuration_changed()
+            said = [formatEvent(event) for event in events]
+            self.assertEqual(len(said), len(warnings), (words, said))
+            for line, warning in zip(said, warnings, strict=True):
+                self.assertTrue(line.startswith(warning), line)
 
     def test_the_options_reach_the_relay(self) -> None:
         service = self.make(

@@ -29,7 +29,7 @@ What a document may hold, in ``.. code-block::`` directives:
 ``text`` with ``:class: exchange``
     The same, among people who have given the names that stand at the left already.
 any language with ``:name: FILE``
-    Is saved as FILE for the ``console`` blocks of its document.
+    Is saved as FILE for the other blocks of its document.
 ``:class: not-run``
     Is not run here: it installs something or needs another machine.
 
@@ -211,10 +211,10 @@ class Workshop:
     def __init__(self, directory: Path, files: dict[str, str], port: str) -> None:
         self.directory = directory / "work"
         self.directory.mkdir()
-        for name, text in files.items():
-            (self.directory / name).write_text(
-                text.replace(DOCUMENTED_PORT, port), encoding="utf-8"
-            )
+        self._files = [self.directory / name for name in files]
+        for path, text in zip(self._files, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        self.change_port(DOCUMENTED_PORT, port)
         home = directory / "home"
         home.mkdir()
         programs = directory / "bin"
@@ -234,6 +234,12 @@ class Workshop:
             "HOME": str(home),
         }
         self.environment.pop("XDG_STATE_HOME", None)
+
+    def change_port(self, old: str, new: str) -> None:
+        """Let the files of the document be about another port."""
+        for path in self._files:
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(old, new), encoding="utf-8")
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own; the leader is it, not a shell."""
@@ -486,6 +492,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
             if what == "$":
                 if line.startswith("twistd"):
                     line = line.replace(port, own_port := free_port())
+                    workshop.change_port(port, own_port)
                     port = own_port
                 kind: type[Program | OnTerminal] = Program
                 if "terminal" in block.classes and line.startswith("python "):

@@ -73,10 +73,10 @@ class RelayProcess:
         """
         Start it.
 
-        :param options: of ``twistd chatrelay``; with no ``--port`` among them it listens
-            on a free one of 127.0.0.1.
+        :param options: of ``twistd chatrelay``; with neither ``--port`` nor ``--config`` among
+            them it listens on a free one of 127.0.0.1.
         """
-        if "--port" not in options:
+        if not {"--port", "--config"} & {*options}:
             options = ("--port", "tcp:0:interface=127.0.0.1", *options)
         self.directory = tempfile.mkdtemp(prefix="chatrelay-test-")
         # Where its accounts are, unless it is told otherwise.
