@@ -37,6 +37,10 @@ MAX_PORT = 65_535
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+class NoSuchSocketError(Misuse):
+    """A port is to be a socket that systemd has opened, and has not for this process."""
+
+
 class Listener(NamedTuple):
     """
     Something to listen on.
@@ -75,6 +79,11 @@ def parse_port(
         try:
             return [Listener(written, serverFromString(reactor, written))]
         except Exception as error:  # Each kind of endpoint has its own.
+            if isinstance(error, LookupError) and written.startswith("systemd:"):
+                raise NoSuchSocketError(
+                    f"--port {written!a}: systemd has opened no socket with that index or name for"
+                    " this process"
+                ) from None
             raise Misuse(
                 f"--port {written!a} is neither a number nor a Twisted endpoint string"
                 f" such as tcp:{DEFAULT_PORT}: {error}"

@@ -289,7 +289,13 @@ class Options(usage.Options):
         configuration = put_together(
             chosen | self._given, BOUNDS, lambda: default_directory(os.environ)
         )
-        parts, missing = find_parts(configuration, _installed_reactor(), wrong, running)
+        parts, missing = find_parts(
+            configuration,
+            _installed_reactor(),
+            wrong,
+            running,
+            is_check=bool(self["check-config"]) or running is not None,
+        )
         if "" not in wrong:  # that is a file that could not be read
             lines += [
                 self._in_file(problem) if problem.key in chosen else problem.sentence

@@ -14,7 +14,7 @@ from chatrelay.certificate.files import CERTIFICATES
 from chatrelay.configuration import Configuration, Problem
 from chatrelay.errors import ChatrelayError
 from chatrelay.interfaces import IBot
-from chatrelay.listening import Listener, parse_port
+from chatrelay.listening import Listener, NoSuchSocketError, parse_port
 
 # What each of them is found by.
 _LISTENED_BY = ("ports", "interface", "data")
@@ -38,6 +38,8 @@ def find_parts(
     reactor: Any,  # noqa: ANN401 - several interfaces
     wrong: Collection[str] = (),
     running: Configuration | None = None,
+    *,
+    is_check: bool = False,
 ) -> tuple[Parts, list[Problem]]:
     """
     Find what a configuration names.
@@ -45,6 +47,8 @@ def find_parts(
     :param reactor: what the endpoints will listen with.
     :param wrong: keys that are known to be wrong: what is found by them is not looked for.
     :param running: what a relay runs with: what is found by the same as there is not, either.
+    :param is_check: whether nothing will be done with it: sockets that only the relay itself is
+        given are not missed.
     :returns: what was found, and everything that was not.
     """
 
@@ -55,7 +59,14 @@ def find_parts(
         return is_new and not set(keys) & set(wrong)
 
     problems: list[Problem] = []
-    listeners = _listeners(configuration, reactor, problems) if is_wanted(_LISTENED_BY) else []
+    listeners: list[Listener] = []
+    if is_wanted(_LISTENED_BY):
+        listeners, wrong_ports = _listeners(configuration, reactor)
+        problems += [
+            Problem("ports", str(error))
+            for error in wrong_ports
+            if not (is_check and isinstance(error, NoSuchSocketError))
+        ]
     bots = _bots(configuration, problems) if is_wanted(_BOTS_BY) else []
     return Parts(listeners, bots), problems
 
@@ -63,17 +74,17 @@ def find_parts(
 def _listeners(
     configuration: Configuration,
     reactor: Any,  # noqa: ANN401
-    problems: list[Problem],
-) -> list[Listener]:
+) -> tuple[list[Listener], list[ChatrelayError]]:
     data = configuration.data
     certificates = data / CERTIFICATES if data is not None else None
     listeners: list[Listener] = []
+    errors: list[ChatrelayError] = []
     for port in configuration.ports:
         try:
             listeners += parse_port(reactor, port, configuration.interface, certificates)
         except ChatrelayError as error:
-            problems.append(Problem("ports", str(error)))
-    return listeners
+            errors.append(error)
+    return listeners, errors
 
 
 def _bots(configuration: Configuration, problems: list[Problem]) -> list[IBot]:

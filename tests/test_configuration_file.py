@@ -234,6 +234,15 @@ class CheckTests(FileTestCase):
         self.assertEqual(ended.code, 0)
         self.assertEqual(said.getvalue(), f"chatrelay: {self.path}: nothing is wrong\n")
 
+    def test_sockets_that_only_the_relay_is_given_are_not_missed(self) -> None:
+        text = 'ports = ["systemd:domain=INET:index=7", "systemd:domain=UNIX:name=chat"]'
+        with redirect_stdout(StringIO()):
+            ended = self.assertRaises(SystemExit, self.parse, text, "--check-config")
+        self.assertEqual(ended.code, 0)
+        for line in self.wrong(text):
+            self.assertIn("systemd has opened no socket with that index or name", line)
+        self.assertEqual(len(self.wrong('ports = ["systemd:index=7"]', "--check-config")), 1)
+
     def test_something_is(self) -> None:
         self.assertEqual(len(self.wrong("a = 1\nb = 1", "--check-config")), 2)
 
