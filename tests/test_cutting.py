@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import count
 from types import ModuleType
 
 from hypothesis import example, given, settings
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import cutting
 from chatrelay.cutting import Cut
+from chatrelay.runs import Run
 from chatrelay.wire import is_clean
 
 try:
@@ -21,14 +24,19 @@ except ImportError:
 NOT_COMPILED = "chatrelay._cutting is not built: Debian's packages gcc and python3-dev are needed"
 
 PREFIX = b"%alice%"
-# Two writings of one name lead to one recipient.
+# Two writings of one name lead to one recipient, and two of one room to that.
 ROUTES = {
     b"bob": "bob",
     b"BOB": "bob",
     b"dave": "dave",
     "Анна".encode(): "Анна",
     b"x" * 32: "x",
+    b"#ops": "#ops",
+    b"#OPS": "#ops",
+    b"#b": "#b",
 }
+# Who reads what is said in a room.
+MEMBERS = {"#ops": ["bob", "dave"], "#b": ["dave", "Анна"]}
 MAX_LINE_BYTES = 60
 PARTS = st.sampled_from(
     [
@@ -44,12 +52,16 @@ PARTS = st.sampled_from(
             "Анна".encode(),
             b"x" * 32,
             b"hi",
+            b"#ops",
+            b"#OPS",
+            b"#",
         ),
         *(b"\t", b"\x1b", b"\x7f", b"\xff", b"\xc2\x85", "é\u2028".encode(), b"\r", b"\x00"),
         *(b"%bob%hi\n", b"%dave%100 %\n", b"%bob%\n", b"z" * 40),
+        *(b"%#ops%hi\n", b"%#b%x\n", b"%#OPS%x\n", b"%#%x\n", b"%##ops%x\n"),
     ]
 )
-PLAIN_LINES = [b"%bob%hi", b"%dave%" + b"y" * 30, "%Анна%ö".encode()]
+PLAIN_LINES = [b"%bob%hi", b"%dave%" + b"y" * 30, "%Анна%ö".encode(), b"%#ops%x"]
 BLOCKS = st.one_of(
     st.lists(PARTS, max_size=30).map(b"".join),
     # Blocks of plain messages, most of them to one, with perhaps another line among them.
@@ -62,6 +74,7 @@ BLOCKS = st.one_of(
                 [
                     *(b"%bob%a%b", b"%bob%", b"%bob", b"bob%hi%x", b"%eve%x", b"%BOB%x", b"%%x"),
                     *(b"", b"/who", b"%bob%\x1b", b"%bob%\xff", b"%bob%" + b"y" * 60),
+                    *(b"%#ops%hi", b"%#OPS%hi", b"%#b%hi", b"%#%x", b"%##%x", b"%#ops", b"%#ops%"),
                 ]
             ),
             max_size=1,
@@ -69,6 +82,9 @@ BLOCKS = st.one_of(
     ).map(lambda block: block[1:]),
     st.binary(max_size=200),
 ).map(lambda block: b"%" + block + b"\n")
+NUMBERED = st.lists(st.sampled_from([*ROUTES, b"#", b"##", b"eve"]), min_size=1, max_size=12).map(
+    lambda targets: [b"%%%b%%%d" % numbered for numbered in zip(targets, count(), strict=False)]
+)
 
 
 def find_slowly(block: bytes, start: int, max_line_bytes: int) -> tuple[int, bool]:
@@ -96,7 +112,14 @@ def cut_slowly(block: bytes) -> Cut[str] | None:
             return None
         written.setdefault(match[1], []).append(PREFIX + match[2] + b"\n")
     cut = [(ROUTES[target], b"".join(lines), len(lines)) for target, lines in written.items()]
+    if len(cut) > 1 and any(recipient.startswith("#") for recipient, _, _ in cut):
+        return None
     return cut if len({recipient for recipient, _, _ in cut}) == len(cut) else None
+
+
+def reads_of(recipient: str, texts: bytes) -> dict[str, list[bytes]]:
+    """Who reads these lines, and which; a room has all its members read them."""
+    return {who: texts.splitlines() for who in MEMBERS.get(recipient, [recipient])}
 
 
 class CuttingTests(SynchronousTestCase):
@@ -130,6 +153,10 @@ class CuttingTests(SynchronousTestCase):
     @example(b"%bob%x\nbob%dave%x\n")
     @example(b"%bob%x\n%BOB%x\n")
     @example(b"%%x\n")
+    @example(b"%#ops%x\n%#ops%y\n")
+    @example(b"%#ops%x\n%#OPS%y\n")
+    @example(b"%#ops%x\n%#b%y\n")
+    @example(b"%bob%x\n%#ops%y\n%bob%z\n")
     @example(b"bob%x%\n")
     @example(b"%" + b"x" * 32 + b"%" + b"x" * 26 + b"\n")
     @example(b"%" + b"x" * 32 + b"%" + b"x" * 27 + b"\n")
@@ -145,6 +172,38 @@ class CuttingTests(SynchronousTestCase):
             ):
                 continue  # The pure one leaves texts with "%" to be cut line by line.
             self.assertEqual(cut, expected, implementation.IMPLEMENTATION)
+
+    @settings(max_examples=300)
+    @given(NUMBERED)
+    @example([b"%bob%1", b"%#ops%2", b"%bob%3"])
+    @example([b"%#ops%1", b"%#b%2", b"%#ops%3"])
+    @example([b"%#ops%1", b"%#OPS%2", b"%#ops%3"])
+    def test_everybody_reads_in_the_order_sent(self, lines: list[bytes]) -> None:
+        expected: dict[str, list[bytes]] = {}
+        for line in lines:
+            _, target, text = line.split(b"%")
+            for who, texts in reads_of(ROUTES.get(target, ""), PREFIX + text).items():
+                expected.setdefault(who, []).extend(texts)
+        block = b"".join(line + b"\n" for line in lines)
+        for implementation in self.implementations:
+            read: dict[str, list[bytes]] = {}
+            for recipient, texts, _ in self.cuts(block, implementation):
+                for who, some in reads_of(recipient, texts).items():
+                    read.setdefault(who, []).extend(some)
+            self.assertEqual(read, expected, implementation.IMPLEMENTATION)
+
+    def cuts(self, block: bytes, implementation: ModuleType) -> Iterator[tuple[str, bytes, int]]:
+        """Everything that is sent, and what goes nowhere as if to nobody."""
+        whole = implementation.cut_whole(block, MAX_LINE_BYTES, PREFIX, ROUTES)
+        if whole is not None:
+            yield from whole
+            return
+        run = Run(block)
+        while not run.is_empty:
+            cut = run.cut(PREFIX, ROUTES)
+            yield from cut
+            if not cut:
+                yield "", PREFIX + run.take_line().split(b"%")[2], 1
 
 
 class CompiledCuttingTests(SynchronousTestCase):

@@ -11,8 +11,15 @@ from chatrelay.runs import Cut, Run
 from chatrelay.wire import parse_message
 
 MAX_TARGETS = 32
-# Two writings of one name lead to one recipient.
-ROUTES = {b"bob": "bob", b"BOB": "bob", b"dave": "dave"}
+# Two writings of one name lead to one recipient, and two of one room to that.
+ROUTES = {
+    b"bob": "bob",
+    b"BOB": "bob",
+    b"dave": "dave",
+    b"#ops": "#ops",
+    b"#OPS": "#ops",
+    b"#b": "#b",
+}
 PREFIX = b"%alice%"
 
 
@@ -39,6 +46,9 @@ def expected_cut(lines: list[bytes]) -> tuple[Cut[str], int]:
         target = plain(line)
         if target is None:
             break
+        together = {*texts, ROUTES[target]}
+        if len(together) > 1 and any(to.startswith("#") for to in together):
+            break
         texts.setdefault(ROUTES[target], []).append(parse_message(line, MAX_TARGETS).text)
         taken += 1
     return [
@@ -49,8 +59,10 @@ def expected_cut(lines: list[bytes]) -> tuple[Cut[str], int]:
 
 LINES = st.lists(
     st.one_of(
-        st.from_regex(rb"%(bob|BOB|dave|eve|bob,dave|)(%[a%]{0,3})?", fullmatch=True),
-        st.sampled_from([b"%bob%hi", b"%BOB%hey", b"%dave%x"]),
+        st.from_regex(
+            rb"%(bob|BOB|dave|eve|bob,dave|#ops|#OPS|#b|#|##|)(%[a%]{0,3})?", fullmatch=True
+        ),
+        st.sampled_from([b"%bob%hi", b"%BOB%hey", b"%dave%x", b"%#ops%hi", b"%#OPS%x"]),
     ),
     min_size=1,
 )
@@ -75,6 +87,7 @@ class RunTests(SynchronousTestCase):
     @example([b"%bob%hello %dave%x", b"%", b"%"])
     @example([b"%bob%%", b"%bob%a%b"])
     @example([b"%", b"%bob%dave%bob"])
+    @example([b"%bob%1", b"%#ops%2", b"%#OPS%3", b"%#b%4", b"%dave%5"])
     def test_it_agrees_with_the_grammar(self, lines: list[bytes]) -> None:
         run = run_of(lines)
         rest = lines
