@@ -19,20 +19,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.ids import Ids
 from chatrelay.limits import Limits
+from chatrelay.rooms.audience import Writing
 from chatrelay.session import Session
 from tests.relay_harness import Client, World, what_is_left
 
 # Small enough that streams of a few lines reach every bound.
-LIMITS = Limits(max_line_bytes=64, max_targets=4, max_watches=3, max_refs=3)
+LIMITS = Limits(max_line_bytes=64, max_targets=4, max_watches=3, max_refs=3, max_rooms_per_client=2)
 # Held again and again: one's own answers and everybody's messages are over these marks.
-LOW_MARKS = Limits(
-    max_line_bytes=64,
-    max_targets=4,
-    max_watches=3,
-    max_refs=3,
-    high_water_bytes=150,
-    low_water_bytes=75,
-)
+LOW_MARKS = replace(LIMITS, high_water_bytes=150, low_water_bytes=75)
 
 
 class Outcome(NamedTuple):
@@ -44,15 +38,20 @@ class Outcome(NamedTuple):
     counters: list[tuple[bytes, int, int]]
     watches: list[tuple[bytes, int, bytes]]
     caps: list[list[bytes]]
+    rooms: list[tuple[bytes, list[bytes], list[tuple[Writing, list[int]]]]]
+    routes: list[tuple[bytes, bytes]]
 
 
 TARGETS = st.sampled_from(
     [
         *(b"bob", b"dave", b"me", b"BOB", b"Me", b"you", b"nobody", b"reverse", b"Reverse"),
         *("Анна".encode(), "аннА".encode(), b"server", b"#ops", b"*", b"a b", b""),
+        *(b"#Ops", b"#b", b"#nobody", b"#a b", b"#", b"##"),
     ]
 )
-MOSTLY_PLAIN = st.sampled_from([b"bob", b"bob", b"bob", b"dave", b"me", b"BOB", b"nobody"])
+MOSTLY_PLAIN = st.sampled_from(
+    [b"bob", b"bob", b"bob", b"dave", b"me", b"BOB", b"nobody", b"#ops", b"#ops", b"#OPS", b"#b"]
+)
 TEXTS = st.sampled_from(
     [
         *(
@@ -82,6 +81,9 @@ COMMANDS = st.sampled_from(
         *(b"/caps none", b"/caps ping", b"/watch bob you me", b"/watch nobody BOB", b"/watch"),
         *(b"/unwatch me bob", b"/unwatch you", b"/name you", b"/name ME", b"/name bob"),
         *(b"/name me", b"/name server", b"/name a,b", b"/name you secret", b"/PING \xff"),
+        *(b"/join #ops", b"/join #OPS", b"/join #b", b"/join #new", b"/join #\xff", b"/join ops"),
+        *(b"/leave #ops", b"/leave #Ops", b"/leave #b", b"/leave #nobody", b"/rooms"),
+        *(b"/caps echo", b"/caps echo id", b"/name ME2"),
     ]
 )
 PLAIN = st.builds(lambda target, text: b"%" + target + b"%" + text, MOSTLY_PLAIN, TEXTS)
@@ -98,11 +100,12 @@ BEFORE_NAMING = st.sampled_from(
     [*(b"", b"", b"", b"\r\n", b"-\n", b"/caps id\n", b"/caps time\r\n", b"%bob%x\n", b"bob\n")]
 )
 STREAMS = st.builds(
-    lambda before, first, lines, quit_at, tail: (
+    lambda before, first, joins, lines, quit_at, tail: (
         b"".join(
             [
                 *before,
                 first,
+                *joins,
                 *lines[:quit_at],
                 *([b"/quit\n"] if quit_at < 30 else []),
                 *lines[quit_at:],
@@ -112,6 +115,7 @@ STREAMS = st.builds(
     ),
     st.lists(BEFORE_NAMING, max_size=3),
     st.sampled_from([b"me\n", b"me\r\n", b"Me\n", b"@ref=1 me\n", b"bob\nme\n"]),
+    st.sampled_from([[], [b"/join #ops\n"], [b"/join #ops\n", b"@ref=7 /join #B\n"]]),
     st.lists(ENDED_LINES, max_size=30),
     st.sampled_from([0, 5, 20, 30, 30, 30, 30, 30]),
     st.sampled_from([b"", b"%bob%unfinished", b"\r", b"@ref=1 %bob"]),
@@ -145,6 +149,8 @@ def play(
     bob.lines(b"/watch me you")
     anna = world.join("Анна".encode())
     dave = world.join(b"Dave", caps=b"id time")
+    for member, room in ((bob, b"#ops"), (anna, b"#ops"), (dave, b"#ops"), (dave, b"#b")):
+        member.lines(b"/join " + room)
     me = world.connect()
     clients = [bob, anna, dave, me]
     # Of a connection that is gone the protocol has none any more.
@@ -166,6 +172,20 @@ def play(
         ],
         watches=watches(world, clients),
         caps=[sorted(session.caps) for session in sessions],
+        rooms=[
+            (
+                room.name.shown,
+                [name.shown for name in room.names()],
+                sorted(
+                    (writing, sorted(map(sessions.index, devices)))
+                    for writing, devices in room._audience._groups.items()
+                ),
+            )
+            for room in relay.rooms
+        ],
+        routes=sorted(
+            (written, taker.name.shown) for written, taker in relay.registry.routes.items()
+        ),
     )
     for client in clients:
         client.end()
@@ -213,6 +233,12 @@ class CutAnywhere(SynchronousTestCase):
     @example(b"me\n%bob%1\n%BOB%2\n%bob%3\n%nobody%4\n%bob%5\n", [5, 17], True)
     @example(b"me\n%BOB%0\n%bob%1\n%BOB%2\n%bob%3\n", [], False)
     @example(b"me\n%me%1\n/name you\n%me%2\n%you%3\n/caps id\n%you%4\n%YOU%5\n", [], False)
+    @example(
+        b"me\n/join #ops\n%bob%1\n%#ops%2\n%#OPS%3\n@ref=1 %#Ops%4\n%dave%5\n%#b%6\n%#b%7\n",
+        [20, 28],
+        True,
+    )
+    @example(b"me\n%#ops%1\n%#ops%2\n%#no%3\n/join #ops\n/caps echo\n%#ops%4\n", [14], True)
     @example(b"me\n%bob%" + b"z" * 59 + b"\n%bob%" + b"z" * 60 + b"\r\n%bob%1\n", [9, 70], True)
     def test_the_same_output_and_the_same_registry(
         self, stream: bytes, places: list[int], ends: bool
@@ -235,17 +261,26 @@ class CutAnywhere(SynchronousTestCase):
         """A property over streams that are all refused would prove little."""
         stream = (
             b"me\n%bob%1\n%dave%2\n%BOB,me,dave%3\n@ref=1 %bob%4\n%reverse%ab\n%nobody%x\n"
-            b"/watch bob\n/name you\n/quit\n"
+            b"/watch bob\n/name you\n%#ops%5\n/join #Ops\n%#ops%6\n@ref=2 %#OPS%7\n/quit\n"
         )
         outcome = play([stream], LIMITS, line_by_line=False, ends=False)
         bob, _, dave, me = outcome.written
         self.assertEqual(bob.count(b"%me%"), 3)
         self.assertIn(b"!online me\r\n%me%1\r\n", bob)
-        self.assertTrue(bob.endswith(b"!offline me\r\n!online you\r\n!offline you\r\n"))
-        self.assertEqual(dave.count(b"@id="), 2)
-        for line in (b"%me%3", b"@ref=1 !sent bob", b"%reverse%ba", b"!error unknown-name nobody"):
+        self.assertTrue(
+            bob.endswith(
+                b"!offline me\r\n!online you\r\n!joined #ops you\r\n%#ops%you%6\r\n"
+                b"%#ops%you%7\r\n!offline you\r\n!left #ops you\r\n"
+            ),
+            bob,
+        )
+        self.assertEqual(dave.count(b"@id="), 4)
+        for line in (
+            *(b"%me%3", b"@ref=1 !sent bob", b"%reverse%ba", b"!error unknown-name nobody"),
+            *(b"!error not-in-room #ops", b"!end members #ops 4", b"@ref=2 !sent #OPS"),
+        ):
             self.assertIn(b"\n" + line, me)
-        self.assertEqual(outcome.counters[-1], (b"you", 6, 2))
+        self.assertEqual(outcome.counters[-1], (b"you", 9, 2))
 
     def test_the_quick_path_is_taken_and_can_be_left(self) -> None:
         for line_by_line, odd_lines in ((False, 0), (True, 3)):
