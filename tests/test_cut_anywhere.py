@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import count, pairwise
+from itertools import count, cycle, pairwise
 from typing import NamedTuple
 from unittest import mock
 
@@ -87,6 +87,18 @@ COMMANDS = st.sampled_from(
     ]
 )
 PLAIN = st.builds(lambda target, text: b"%" + target + b"%" + text, MOSTLY_PLAIN, TEXTS)
+# Of those that are here and clean, so that there are runs: to one, and to several in turn.
+RUNS = st.builds(
+    lambda targets, texts: b"\n".join(
+        b"%" + target + b"%" + text for target, text in zip(cycle(targets), texts, strict=False)
+    ),
+    st.lists(
+        st.sampled_from([b"bob", b"#ops", "Анна".encode(), b"#OPS", b"me", b"#b"]),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.sampled_from([b"x", b"y", b"zz", b"a%b"]), min_size=2, max_size=8),
+)
 MESSAGES = st.builds(
     lambda tags, targets, text: tags + b"%" + b",".join(targets) + b"%" + text,
     TAGS,
@@ -94,7 +106,7 @@ MESSAGES = st.builds(
     TEXTS,
 )
 ODD = st.sampled_from([b"", b"\r", b"hello", b"%", b"%%", b"%bob", b"@ref=1", b"\xff", b"!sent x"])
-LINES = st.one_of(PLAIN, PLAIN, PLAIN, MESSAGES, st.builds(bytes.__add__, TAGS, COMMANDS), ODD)
+LINES = st.one_of(PLAIN, PLAIN, RUNS, MESSAGES, st.builds(bytes.__add__, TAGS, COMMANDS), ODD)
 ENDED_LINES = st.builds(bytes.__add__, LINES, st.sampled_from([b"\n", b"\n", b"\n", b"\r\n"]))
 BEFORE_NAMING = st.sampled_from(
     [*(b"", b"", b"", b"\r\n", b"-\n", b"/caps id\n", b"/caps time\r\n", b"%bob%x\n", b"bob\n")]
@@ -115,9 +127,9 @@ STREAMS = st.builds(
     ),
     st.lists(BEFORE_NAMING, max_size=3),
     st.sampled_from([b"me\n", b"me\r\n", b"Me\n", b"@ref=1 me\n", b"bob\nme\n"]),
-    st.sampled_from([[], [b"/join #ops\n"], [b"/join #ops\n", b"@ref=7 /join #B\n"]]),
+    st.sampled_from([[b"/join #ops\n", b"@ref=7 /join #B\n"], [b"/join #ops\n"], []]),
     st.lists(ENDED_LINES, max_size=30),
-    st.sampled_from([0, 5, 20, 30, 30, 30, 30, 30]),
+    st.sampled_from([30, 30, 30, 30, 30, 20, 5, 0]),
     st.sampled_from([b"", b"%bob%unfinished", b"\r", b"@ref=1 %bob"]),
 )
 PLACES = st.lists(st.integers(0, 800), max_size=16)
@@ -228,8 +240,9 @@ class CutAnywhere(SynchronousTestCase):
                 for field, expected, got in zip(Outcome._fields, whole, outcome, strict=True):
                     self.assertEqual(got, expected, (field, stream, line_by_line))
 
-    @settings(max_examples=60)
+    @settings(max_examples=120)
     @given(STREAMS, PLACES, st.booleans())
+    @example(b"me\n/join #ops\n" + b"%#ops%x\n" * 9 + b"%#OPS%y\n" * 3, [20, 60, 90], True)
     @example(b"me\n%bob%1\n%BOB%2\n%bob%3\n%nobody%4\n%bob%5\n", [5, 17], True)
     @example(b"me\n%BOB%0\n%bob%1\n%BOB%2\n%bob%3\n", [], False)
     @example(b"me\n%me%1\n/name you\n%me%2\n%you%3\n/caps id\n%you%4\n%YOU%5\n", [], False)
