@@ -25,6 +25,7 @@ _QUICK = Extent(
     settle_s=0.3,
     logins=20,
     names=200,
+    members=1000,
 )
 
 

@@ -21,6 +21,8 @@ from bench.confirming import CONFIRMING, measuring
 from bench.dialects import DIALECTS, Dialect
 from bench.naming import BrokenTrafficError, Connection, Door, close_all, name_all
 from bench.process import Used, allow_files, cpu_s, memory_bytes
+from bench.rooms.dialects import ROOM_DIALECTS
+from bench.rooms.measuring import MEASURING
 from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
 from bench.wire import exchange
@@ -217,6 +219,8 @@ def main() -> None:
         if task["kind"] in _KEEPING_TASKS:
             confirming = CONFIRMING[task["confirming"]](task.get("tokens", {}))
             found = _KEEPING_TASKS[task["kind"]](confirming, door, task)
+        elif task["kind"] in MEASURING:
+            found = MEASURING[task["kind"]](ROOM_DIALECTS[task["dialect"]](), door, task)
         else:
             found = _TASKS[task["kind"]](DIALECTS[task["dialect"]](), door, task)
     except (BrokenTrafficError, ValueError, OSError) as error:

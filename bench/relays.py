@@ -12,7 +12,7 @@ import chatrelay
 from bench.certificate import write_certificate
 from bench.keepers import KEEPERS
 from bench.relay import Relay, configured, twistd
-from bench.works import BARE, KEEPING, OWNED, SECURED
+from bench.works import BARE, FAN_OUT, KEEPING, OWNED, ROOMS, SECURED
 
 _NATS = """\
 listen: "127.0.0.1:{port}"
@@ -105,7 +105,7 @@ _CHATRELAY = Relay(
     "chatrelay",
     "lines",
     _start_chatrelay,
-    works=frozenset("abcdegh") | KEEPING,
+    works=frozenset("abcdegh") | KEEPING | ROOMS,
     may_have_accounts=True,
     confirming="lines",
     keeps="on the disk, synced with others in one transaction",
@@ -132,6 +132,7 @@ _AT_HISTORY = (
     ),
 )
 _CHATRELAY_TLS = _over_tls(_CHATRELAY, _start_chatrelay_tls)
+_WITH_ROOMS = frozenset("abcde") | FAN_OUT
 _NATS_SERVER = Relay(
     "nats",
     "nats-server",
@@ -139,6 +140,7 @@ _NATS_SERVER = Relay(
     configured("nats-server", _NATS, "-c"),
     "nats-server",
     "apt-get install nats-server",
+    works=_WITH_ROOMS,
 )
 _FORWARD = Relay(
     "forward", "Twisted, unparsed", "unparsed", _peer("forward"), works=frozenset("df")
@@ -165,6 +167,7 @@ RELAYS = {
             configured("ngircd", _NGIRCD, "-n", "-f"),
             "ngircd",
             "apt-get install ngircd",
+            works=_WITH_ROOMS,
             at_once=8,
         ),
         Relay(
@@ -174,6 +177,7 @@ RELAYS = {
             configured("mosquitto", _MOSQUITTO, "-c"),
             "mosquitto",
             "apt-get install mosquitto",
+            works=_WITH_ROOMS,
             at_once=64,
         ),
         Relay("threads", "a thread per client", "lines", _peer("threads")),

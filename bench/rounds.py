@@ -25,7 +25,9 @@ from bench.process import Served, allow_files, cpu_s
 from bench.relay import Relay
 from bench.results import Results
 from bench.returning import measure_return
-from bench.works import KEEPING, WORKS
+from bench.rooms.starting import SIZE as ROOMS_SIZE
+from bench.rooms.starting import measure_rooms
+from bench.works import KEEPING, ROOMS, WORKS
 
 _CALM_S = 3.0
 # Between two round trips under load.
@@ -49,6 +51,7 @@ class Extent:
     :ivar settle_s: how long they are left alone before memory is looked at.
     :ivar logins: names that (g) logs in to.
     :ivar names: owned ones that come back in (h).
+    :ivar members: of all rooms together, in "rooms"; a multiple of five.
     """
 
     rounds: int = 5
@@ -59,6 +62,7 @@ class Extent:
     settle_s: float = 1.0
     logins: int = 100
     names: int = 5000
+    members: int = 10_000
 
 
 class Bench:
@@ -127,6 +131,7 @@ class Bench:
                 if work in self._works and work in relay.works:
                     self._note(number, work, 0, relay, partial(begin_anew, relay, number))
         self._keep(number)
+        self._be_in_rooms(number)
 
     def _keep(self, number: int) -> None:
         works = [work for work in WORKS if work in (KEEPING | {"history"}) & set(self._works)]
@@ -137,6 +142,14 @@ class Bench:
                 if work in relay.works:
                     measure = partial(self._keeping.measure, work, relay)
                     self._note(number, work, SIZE, relay, measure)
+
+    def _be_in_rooms(self, number: int) -> None:
+        measure = partial(measure_rooms, seconds=self._extent.seconds, members=self._extent.members)
+        for work in (work for work in WORKS if work in ROOMS & set(self._works)):
+            for relay in self._relays:
+                if work in relay.works:
+                    one = partial(measure, work, relay, number)
+                    self._note(number, work, ROOMS_SIZE, relay, one)
 
     def _turns(self) -> Iterator[tuple[str, int, Relay]]:
         for work in "abcd":

@@ -27,9 +27,18 @@ WORKS = {
     "acked": "50 senders, each with 32 messages underway, to 10 mailboxes whose owners ack them",
     "history": "(a) to and from names that are owned, with a history, and free",
     "catchup": "the owner of a mailbox with 10,000 messages comes back",
+    "fanout10": "a room of 10 members, 4 of whom say something that the others hear",
+    "fanout100": "a room of 100 members, 4 of whom say something that the others hear",
+    "fanout1000": "a room of 1000 members, 4 of whom say something that the others hear",
+    "quiet": "one line at a time to the 100 others in a room",
+    "deaf": "a line every 4 ms to 100 others, beside one who does not read",
+    "rooms": "all members in rooms of 5, and in one room",
 }
 # What only servers that keep messages are measured at.
 KEEPING = frozenset({"stored", "singly", "acked", "catchup"})
+# What only relays that have rooms are measured at, and what chatrelay alone is.
+FAN_OUT = frozenset({"fanout10", "fanout100", "fanout1000", "quiet"})
+ROOMS = FAN_OUT | {"deaf", "rooms"}
 # Where the best of the others is what one is compared with.
 AGAINST_THE_BEST = frozenset({"stored", "singly", "acked"})
 
@@ -53,6 +62,7 @@ class Measure:
 
 THROUGHPUT = Measure("rate", "messages", 1000.0, "k/s")
 CONFIRMED = Measure("rate", "messages confirmed", 1000.0, "k/s")
+DELIVERED = Measure("rate", "deliveries", 1000.0, "k/s")
 LIVE = Measure("rate", "messages live", 1000.0, "k/s")
 MEASURES: dict[str, tuple[Measure, ...]] = {
     "a": (THROUGHPUT,),
@@ -85,5 +95,23 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "catchup": (
         Measure("acked_s", "until the last is read, by one that acks", 1.0, "s"),
         Measure("read_s", "until the last is read, by one that does not", 1.0, "s"),
+    ),
+    "fanout10": (DELIVERED,),
+    "fanout100": (DELIVERED,),
+    "fanout1000": (DELIVERED,),
+    "quiet": (
+        Measure("last_p50_us", "until the last has heard it, p50", 1.0, "us"),
+        Measure("last_p99_us", "until the last has heard it, p99", 1.0, "us"),
+    ),
+    "deaf": (
+        Measure("without_p99_us", "until heard, all of them reading, p99", 1.0, "us"),
+        Measure("beside_p99_us", "until heard by those who read, p99", 1.0, "us"),
+        Measure("ratio", "ratio of the two", 1.0, "times"),
+    ),
+    "rooms": (
+        Measure("large_rate", "deliveries in one room", 1000.0, "k/s"),
+        Measure("small_rate", "deliveries in rooms of 5", 1000.0, "k/s"),
+        Measure("ratio", "processor time of a delivery, rooms of 5 to one room", 1.0, "times"),
+        Measure("time_ratio", "time of a delivery, rooms of 5 to one room", 1.0, "times"),
     ),
 }
