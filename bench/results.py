@@ -14,6 +14,7 @@ from bench.works import (
     AGAINST_THE_BEST,
     BARE,
     BASE,
+    DELIVERED,
     LIMIT,
     MEASURES,
     SECURED,
@@ -188,7 +189,10 @@ class Results:
                 lines.extend(self._rows(entries, measure))
                 lines.append("")
             lines.extend(_durability(entries))
-        return "\n".join([*lines, *self._disk(), *self._matrix()])
+        lines += self._disk()
+        for measure in (THROUGHPUT, DELIVERED):
+            lines += self._matrix(measure)
+        return "\n".join(lines)
 
     def _rows(self, entries: Sequence[Entry], measure: Measure) -> list[str]:
         has_cpu = measure.key.endswith("rate")
@@ -231,29 +235,30 @@ class Results:
             "",
         ]
 
-    def _matrix(self) -> list[str]:
-        """Our throughput as a ratio to everybody's, at one glance."""
+    def _matrix(self, measure: Measure) -> list[str]:
+        """One figure of ours as a ratio to everybody's, at one glance."""
         lines: list[str] = []
-        if not any(THROUGHPUT in MEASURES[work] for work, _ in self.groups()):
+        groups = [(work, size) for work, size in self.groups() if measure in MEASURES[work]]
+        if not groups:
             return lines
         ours = sorted({name for _, _, name in self.entries if name.startswith("chatrelay")})
         for our in ours:
             others = {
                 entry.relay: entry.label for entry in self.entries.values() if entry.relay != our
             }
-            lines.append(f"{our}: messages a second, as a ratio to each other relay")
-            widths = {other: len(label) + 2 for other, label in others.items()}
+            lines.append(f"{our}: {measure.title} a second, as a ratio to each other relay")
+            widths = {other: max(20, len(label) + 2) for other, label in others.items()}
             heads = (f"{label:>{widths[other]}}" for other, label in others.items())
-            lines.append(f"  {'':14}" + "".join(heads))
-            for work, size in self.groups():
+            lines.append(f"  {'':24}" + "".join(heads))
+            for work, size in groups:
                 own = self.entries.get((work, size, our))
-                if own is None or THROUGHPUT not in MEASURES[work]:
+                if own is None:
                     continue
-                line = f"  ({work}) {size:4} bytes"
+                line = f"  {f'({work}) {size} bytes':24}"
                 for other in others:
                     entry = self.entries.get((work, size, other))
-                    ratio = own.ratio(entry, THROUGHPUT.key) if entry else None
-                    line += f"{f'{ratio.median:.2f}' if ratio else '-':>{widths[other]}}"
+                    ratio = own.ratio(entry, measure.key) if entry else None
+                    line += f"{_shown(ratio):>{widths[other]}}"
                 lines.append(line)
             lines.append("")
         return lines
