@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client import conversation
 from chatrelay.client.connecting import connect
-from chatrelay.client.conversation import MAX_KNOWN_NAMES, Conversation
+from chatrelay.client.conversation import Conversation
 from chatrelay.client.core import Message
+from chatrelay.client.incoming import MAX_KNOWN_NAMES
 from chatrelay.client.reconnect import stay_connected
 from tests.client_harness import RelayEndpoint
 
@@ -255,7 +256,7 @@ class ConversationTests(ConversationCase):
     def test_learned(self) -> None:
         """Names and commands for completion come from the relay; their number is bounded."""
         self.assertEqual(list(self.conversation.names), ["bob", "dave"])
-        self.assertEqual(self.conversation.verbs, ["help", "quit", "who"])
+        self.assertEqual(self.conversation.verbs, ["help", "quit", "switch", "who"])
         for number in range(MAX_KNOWN_NAMES + 1):
             self.conversation.show_event(Message(f"n{number}", "hi"))
         self.assertEqual(len(self.conversation.names), MAX_KNOWN_NAMES)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client import display
 from chatrelay.client.core import Message, Reply
+from chatrelay.client.sentences import sentence_of
 
 NOON = datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC)
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -52,7 +53,7 @@ class HarmlessTests(SynchronousTestCase):
         for shown in [
             display.message_shown(Message(evil, evil, evil), NOON, UTC, colour=False),
             display.sent_shown(evil, evil, NOON, NOON, UTC, colour=False),
-            display.notice_shown(display.reply_shown(Reply(evil, (evil,), evil)), colour=False),
+            display.notice_shown(sentence_of(Reply(evil, (evil,), evil)) or "", colour=False),
             display.shortened(evil),
         ]:
             self.assertNotIn("\x1b", shown)
@@ -105,22 +106,3 @@ class ShownTests(SynchronousTestCase):
         """A long text is cut before it is quoted."""
         self.assertEqual(display.shortened("x" * 60), '"' + "x" * 60 + '"')
         self.assertEqual(display.shortened("x" * 61), '"' + "x" * 59 + '…"')
-
-    def test_replies(self) -> None:
-        """Replies as sentences."""
-        for reply, shown in [
-            (Reply("online", ("bob",)), "bob is here."),
-            (Reply("offline", ("bob",)), "bob is not here."),
-            (Reply("welcome", ("karl", "version=1"), "Hello."), "You are karl now."),
-            (Reply("error", ("busy",), "Later."), "Later. (busy)"),
-            (
-                Reply("registered", ("karl",), "Yours."),
-                "karl is registered: it is granted only with its secret now.",
-            ),
-            (Reply("token", ("crt_x",)), "token crt_x"),
-            (Reply("end", ("who", "2")), "end of who 2"),
-            (Reply("who", ("bob", "idle=3")), "bob idle=3"),
-            (Reply("help", ("/who",), "lists"), "/who - lists"),
-            (Reply("pong"), "pong"),
-        ]:
-            self.assertEqual(display.reply_shown(reply), shown)

@@ -1,4 +1,4 @@
-"""Standard input cut into lines, what a typed line means, and its completion."""
+"""Standard input cut into lines, and what a typed line means."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ from chatrelay.client.typed import (
     Register,
     RunCommand,
     Send,
-    completions,
+    Switch,
     read_typed,
 )
 
@@ -106,6 +106,26 @@ class TypedTests(SynchronousTestCase):
         all_of_them = "/caps " + " ".join(NEEDED_CAPS)
         self.assertEqual(read_typed(all_of_them, None), RunCommand("caps", all_of_them))
 
+    def test_rooms(self) -> None:
+        """To join a room makes it the target; /leave alone is for the one that is."""
+        for line, target, typed in [
+            ("/join #ops", "bob", RunCommand("join", "/join #ops", chooses="#ops")),
+            ("/JOIN  #ops ", None, RunCommand("join", "/JOIN  #ops", chooses="#ops")),
+            ("/join ops", None, RunCommand("join", "/join ops")),
+            ("/join #ops #dev", None, RunCommand("join", "/join #ops #dev")),
+            ("/leave", "#ops", RunCommand("leave", "/leave #ops")),
+            ("/leave", "bob", RunCommand("leave", "/leave")),
+            ("/leave #dev", "#ops", RunCommand("leave", "/leave #dev")),
+            ("hi", "#ops", Send(("#ops",), "hi", None)),
+            ("/switch", None, Switch("")),
+            ("/switch bob", None, Switch("bob")),
+            ("/SWITCH 2", None, Switch("2")),
+            ("/switch a b", None, Switch("a b")),
+            ("/switching", None, RunCommand("switching", "/switching")),
+            ("/", None, RunCommand("", "/")),
+        ]:
+            self.assertEqual(read_typed(line, target), typed, line)
+
     def test_nobody(self) -> None:
         """A plain line without a target goes nowhere."""
         self.assertIsInstance(read_typed("hi", None), Explain)
@@ -137,23 +157,3 @@ class SecretTests(SynchronousTestCase):
             ("", False),
         ]:
             self.assertEqual(holds_secret(line), holds, line)
-
-
-class CompletionTests(SynchronousTestCase):
-    """What TAB offers."""
-
-    def test_table(self) -> None:
-        """Names and commands, where they can stand."""
-        names, verbs = ["Bob", "boris", "dave"], ["who", "watch", "quit"]
-        for before, offered in [
-            ("%bo", [("Bob%", 2), ("boris%", 2)]),
-            ("%dave,b", [("Bob%", 1), ("boris%", 1)]),
-            ("%bob%d", []),
-            ("/w", [("watch ", 1), ("who ", 1)]),
-            ("/watch d", [("dave ", 1)]),
-            ("da", [("%dave%", 2)]),
-            ("hello da", []),
-            ("", []),
-            ("%", [("Bob%", 0), ("boris%", 0), ("dave%", 0)]),
-        ]:
-            self.assertEqual(completions(before, names, verbs), offered, before)

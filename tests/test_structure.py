@@ -42,6 +42,9 @@ PURE = [
     *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
     *("chatrelay.configuration", "chatrelay.configuration_file"),
     *("chatrelay.client.membership",),
+    *("chatrelay.client.membership", "chatrelay.client.conversations"),
+    *("chatrelay.client.known_rooms", "chatrelay.client.completing"),
+    *("chatrelay.client.rooms", "chatrelay.client.sentences"),
     *(
         "chatrelay.client.answers",
         "chatrelay.client.repeating",

@@ -429,7 +429,7 @@ class Program(Stream):
 class OnTerminal(Party):
     """A program on a terminal, which is a tmux of its own."""
 
-    _PROMPT = re.compile(r"\S+(?: to \S+)?>(?: |\Z)")
+    _PROMPT = re.compile(r"\S+(?: to \S+)?(?: \[\d+ unread\])?>(?: |\Z)")
 
     def __init__(self, who: str, workshop: Workshop, command: str) -> None:
         super().__init__(who)

@@ -1,28 +1,31 @@
 """
-A person's conversation: typed lines to messages, messages to lines that are shown.
+A person's conversations: what the lines that are typed do.
 
-Who plain lines go to is `chatrelay.client.target`; what was shown before is
-`chatrelay.client.reading`.
+What a line means is `chatrelay.client.typed`, who plain lines go to `chatrelay.client.target`,
+what comes and is shown `chatrelay.client.incoming`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, tzinfo
-from typing import TypeGuard
 
 from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatrelay.client import display
-from chatrelay.client.core import Disconnected, Event, Message, Outcome, Reply
+from chatrelay.client.core import (
+    Disconnected,
+    Outcome,
+    is_room,
+)
 from chatrelay.client.failures import ignore
+from chatrelay.client.incoming import Incoming
 from chatrelay.client.library import Client
 from chatrelay.client.reading import Reading
-from chatrelay.client.registering import Ask, ask_new_secret
-from chatrelay.client.target import Choice, Target, is_among
+from chatrelay.client.registering import Ask, register_name
+from chatrelay.client.target import Choice
 from chatrelay.client.typed import (
     CLIENT_HELP,
     Choose,
@@ -31,23 +34,19 @@ from chatrelay.client.typed import (
     Register,
     RunCommand,
     Send,
+    Switch,
     Typed,
     read_typed,
 )
-from chatrelay.errors import ChatrelayError, Misuse, Refusal, UnknownName
+from chatrelay.errors import ChatrelayError, Misuse, NotInRoom, Refusal, UnknownName, UnknownRoom
 
 MAX_KNOWN_NAMES = 2000
 MAX_WAITING_LINES = 1000
 """Typed lines that wait for a connection."""
 
 
-class Conversation:
-    """
-    What the terminal program does, without the terminal.
-
-    :ivar names: the names seen lately, for completion.
-    :ivar verbs: the relay's commands, for completion.
-    """
+class Conversation(Incoming):
+    """What the terminal program does, without the terminal."""
 
     log = Logger(namespace="chatrelay.client")
 
@@ -70,26 +69,11 @@ class Conversation:
         :param zone: the time zone to show times in; ``None`` for this machine's.
         :param reading: knows what was shown before; ``None`` shows everything.
         """
-        self.names: OrderedDict[str, None] = OrderedDict()
-        self.verbs: list[str] = ["help", "quit"]
-        self._show = show
-        self._now = now
+        super().__init__(show, now, zone=zone, colour=colour, reading=reading)
         self._ask = ask
-        self._zone = zone
-        self._colour = colour
-        self._client: Client | None = None
-        # The last client, too: what it is given waits for the next connection.
-        self._sender: Client | None = None
-        self._target = Target(self.tell)
-        self._reading = reading
         self._unanswered: str | None = None
         self._waiting = 0
         self._turn = DeferredLock()
-
-    @property
-    def target(self) -> str | None:
-        """Where plain lines go; ``None`` for nowhere."""
-        return self._target.choice.name if self._target.choice is not None else None
 
     # -- what is typed
 
@@ -99,9 +83,23 @@ class Conversation:
 
         :returns: false if the user leaves.
         """
-        typed = read_typed(line, self.target)
+        return self._take(read_typed(line, self.target))
+
+    def next_unread(self) -> None:
+        """Turn to the next conversation with something unread."""
+        thread = self.conversations.next_unread()
+        if thread is None:
+            self.tell("Nothing is unread.")
+        else:
+            self._take(Choose(thread.name))
+
+    def _take(self, typed: Typed) -> bool:
         if isinstance(typed, Leave):
             return False
+        if isinstance(typed, Switch):
+            typed = self._switched(typed.to)
+        if isinstance(typed, Choose):
+            typed = self._turned_to(typed.target)
         if isinstance(typed, Register):
             # At once: until the question is there, an answer typed ahead would be shown.
             ensureDeferred(self._register()).addErrback(self._log_failure)
@@ -111,15 +109,47 @@ class Conversation:
         # At once, so that a line typed while this one is on its way does not go to
         # the target before.
         before = self._target.choice
-        if isinstance(typed, Send) and typed.chooses is not None:
-            self._target.choose(typed.chooses)
+        if isinstance(typed, Send | RunCommand) and typed.chooses is not None:
+            self._choose(typed.chooses)
         elif isinstance(typed, Choose):
-            self._target.choose(typed.target)
+            self._choose(typed.target)
         choice = self._target.choice
         is_new = choice is not before
         self._waiting += 1
         self._turn.run(lambda: self._guarded(typed, choice, is_new=is_new))
         return True
+
+    def _switched(self, to: str) -> Typed:
+        """What ``/switch`` means here."""
+        if to:
+            thread = self.conversations.numbered(to)
+            return Choose(thread.name if thread is not None else to)
+        for thread in self.conversations:
+            unread = f", {thread.unread} unread" if thread.unread else ""
+            is_target = self._is_target(thread.name)
+            self.tell(f"{thread.number} {thread.name}{unread}{', plain lines go here' * is_target}")
+        return None if list(self.conversations) else Explain("There are no conversations yet.")
+
+    def _turned_to(self, name: str) -> Typed:
+        """Show once more what is unread of a conversation that the user turns to."""
+        thread = self.conversations.find(name)
+        if thread is None and is_room(name) and not self.rooms.is_joined(name):
+            return Explain(f"You are not in {name}: /join {name} enters it.")
+        if thread is None:
+            return Choose(name)
+        if thread.unread:
+            count, last = thread.unread, thread.read()
+            only = f", the last {len(last)}" if len(last) < count else ""
+            self.tell(f"Unread of {thread.name}: {count}{only}")
+            for line in last:
+                self._show(line)
+        return Choose(thread.name)
+
+    def _choose(self, target: str) -> None:
+        self._target.choose(target)
+        thread = self.conversations.find(target)
+        if thread is not None:
+            thread.read()
 
     def _can_wait(self, typed: Typed) -> bool:
         """Whether a line that was typed without a connection is kept for the next one."""
@@ -166,6 +196,8 @@ class Conversation:
                 self._target.gone(choice)
             self.tell(f"{misuse} Nothing is sent.")
         except Refusal as refusal:
+            if is_new:
+                self._target.gone(choice)
             self.tell(f"{refusal.sentence} ({refusal.code})")
         except ChatrelayError as error:
             self.tell(str(error))
@@ -186,7 +218,8 @@ class Conversation:
             following = ensureDeferred(self._target.follow(choice))
         sending = self._sender.send_each(typed.targets, typed.text)
         # Shown before it is answered: what the recipient says to it may come first.
-        is_shown = self._client is not None
+        # What is said in a room comes back, in its place among what others say.
+        is_shown = self._client is not None and not self._comes_back(typed)
         if is_shown:
             self._show_sent(typed)
         try:
@@ -197,12 +230,16 @@ class Conversation:
                 self._target.gone(choice)
             self.tell(f"The connection was lost; {fate}: {quoted}")
             return
-        if not is_shown and not all(isinstance(outcome, Refusal) for outcome in outcomes):
+        is_taken = not all(isinstance(outcome, Refusal) for outcome in outcomes)
+        if is_taken and not is_shown and not self._comes_back(typed):
             self._show_sent(typed)
         for target, outcome in zip(typed.targets, outcomes, strict=False):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
-            elif outcome.state != "sent":
+                continue
+            if target != "*":
+                self.conversations.used(target)
+            if outcome.state != "sent":
                 self._target.note_owned(outcome.target)
         if typed.chooses is not None:
             self._target.settle(choice, await (following or self._target.follow(choice)))
@@ -213,6 +250,11 @@ class Conversation:
             return await sending
         finally:
             self._unanswered = None
+
+    def _comes_back(self, typed: Send) -> bool:
+        """Whether the relay shows a message to its sender, too."""
+        echoes = self._client is not None and "echo" in self._client.caps
+        return echoes and len(typed.targets) == 1 and is_room(typed.targets[0])
 
     def _show_sent(self, typed: Send) -> None:
         to, now = ", ".join(typed.targets), self._now()
@@ -225,8 +267,9 @@ class Conversation:
             self.tell(f"{named} is not here: not delivered: {quoted}")
         else:
             named = target
-            self.tell(f"{refusal.sentence} Not delivered: {quoted}")
-        if isinstance(refusal, UnknownName) or target.startswith("#"):
+            enter = f" /join {target} enters it." if isinstance(refusal, NotInRoom) else ""
+            self.tell(f"{refusal.sentence}{enter} Not delivered: {quoted}")
+        if isinstance(refusal, UnknownName | UnknownRoom | NotInRoom):
             self._target.refused(named)
 
     async def _run(self, typed: RunCommand) -> None:
@@ -239,12 +282,14 @@ class Conversation:
             self.tell(typed.note)
         events = await self._client.command(typed.line)
         for event in events:
+            self._note(event)
             self._tell_event(event)
         if typed.verb == "watch":
             self._target.watched_by_user.extend(words)
         elif typed.verb == "unwatch":
             self._target.unwatched(words)
         elif typed.verb in ("name", "register"):
+            self._close_rooms()
             await self._catch_up()
 
     def _tell_help(self, typed: RunCommand) -> None:
@@ -253,34 +298,10 @@ class Conversation:
                 self.tell(sentence)
 
     async def _register(self) -> None:
-        try:
-            if self._client is None or self._ask is None:
-                raise Misuse("A name can not be registered now.")
-            # Before it is asked for.
-            self._client.check_confidential()
-            was_registered = self._client.is_registered
-            secrets = await ask_new_secret(
-                self._ask, self._client.name, is_registered=was_registered
-            )
-            if secrets is None:
-                raise Misuse("No secret was typed.")
-            if self._client is None:
-                raise Misuse("The connection was lost.")
-            await self._client.register(*secrets)
-            if was_registered:
-                name = self._client.name
-                self.tell(f"{name} has another secret now; its other connections are closed.")
-            else:
-                self.tell(display.reply_shown(Reply("registered", (self._client.name,))))
-                await self._catch_up()
-        except Misuse as misuse:
-            self.tell(f"{misuse} Nothing is changed.")
-        except Refusal as refusal:
-            self.tell(f"{refusal.sentence} ({refusal.code}) Nothing is changed.")
-        except Disconnected as error:
-            self.tell(str(error))
+        if await register_name(lambda: self._client, self._ask, self.tell):
+            await self._catch_up()
 
-    # -- what comes
+    # -- connections
 
     def attach(self, client: Client, to: str | None = None) -> Deferred[None]:
         """
@@ -293,6 +314,9 @@ class Conversation:
         self._client = self._sender = client
         self.tell(f"You are {client.name}. /help tells how to write; Ctrl-D leaves.")
         ensureDeferred(self._learn(client)).addErrback(ignore)
+        if to is not None and is_room(to):
+            self._take(RunCommand("join", f"/join {to}", chooses=to))
+            to = None
         return ensureDeferred(self._begin(client, to))
 
     async def _begin(self, client: Client, to: str | None) -> None:
@@ -300,83 +324,9 @@ class Conversation:
         await self._catch_up()
         await following
 
-    async def _catch_up(self) -> None:
-        if self._client is not None and self._reading is not None:
-            await self._reading.catch_up(self._client, self._tell_event, self.tell)
-
-    async def _learn(self, client: Client) -> None:
-        watched = self._target.watched_by_user
-        if watched:
-            for event in await client.command("/watch " + " ".join(watched)):
-                self._tell_event(event)
-        for name in await client.who():
-            self._know(name)
-        for event in await client.command("/help"):
-            if isinstance(event, Reply) and event.word == "help" and event.arguments:
-                form = event.arguments[0]
-                if form.startswith("/") and form[1:] not in self.verbs:
-                    self.verbs.append(form[1:])
-
-    def _know(self, name: str) -> None:
-        self.names[name] = None
-        self.names.move_to_end(name)
-        if len(self.names) > MAX_KNOWN_NAMES:
-            self.names.popitem(last=False)
-
-    def arrived(self, event: Event) -> None:
-        """
-        Something arrived, perhaps long before it is shown.
-
-        Who left is known at once, however much there is to show before.
-        """
-        if _is_presence(event) and event.word == "offline":
-            self.names.pop(event.arguments[0], None)
-            self._target.left(event.arguments[0])
-        elif _is_presence(event):
-            self._target.came(event.arguments[0])
-
-    def show_event(self, event: Event) -> None:
-        """Show what came."""
-        if _is_presence(event) and event.word == "online":
-            self._know(event.arguments[0])
-        if _is_presence(event) and not is_among(event.arguments[0], self._target.watched_by_user):
-            return  # the target's: told when it arrived
-        if not isinstance(event, Message) or self._is_new(event):
-            self._tell_event(event)
-
-    def _is_new(self, message: Message) -> bool:
-        if self._client is None or self._reading is None:
-            return True
-        return self._reading.is_new(self._client, message)
-
-    def shown(self) -> None:
-        """What was given to `show_event` is on the screen: keep that, and tell the relay."""
-        if self._reading is not None:
-            self._reading.shown(self._client)
-
-    def _tell_event(self, event: Event) -> None:
-        if isinstance(event, Message):
-            self._know(event.conversation if event.to is not None else event.sender)
-            shown = display.message_shown(event, self._now(), self._zone, colour=self._colour)
-            self._show(shown)
-        elif isinstance(event, Reply):
-            self.tell(display.reply_shown(event))
-
     def detach(self) -> None:
         """The connection is lost."""
         self._client = None
         self._target.detach()
         if self._unanswered is not None:
             self.tell(f"Not answered yet; it goes again on the next connection: {self._unanswered}")
-
-    def tell(self, sentence: str) -> None:
-        """Show a sentence that is nobody's message."""
-        self._show(display.notice_shown(sentence, colour=self._colour))
-
-
-def _is_presence(event: Event) -> TypeGuard[Reply]:
-    return (
-        isinstance(event, Reply)
-        and event.word in ("online", "offline")
-        and len(event.arguments) > 0
-    )

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, tzinfo
 from zlib import crc32
 
-from chatrelay.client.core import Message, Reply
+from chatrelay.client.core import Message
 
 # C0 but TAB, DEL and C1 drive a terminal; the separators forge a line; the others
 # turn the order of what is read: RLO makes "cod.exe" out of "exe.doc".
@@ -83,22 +83,3 @@ def notice_shown(sentence: str, *, colour: bool) -> str:
     """A sentence of the client's own, or the relay's: set apart from messages."""
     line = f"* {harmless(sentence)}"
     return f"{_DIM}{line}{_PLAIN}" if colour else line
-
-
-def reply_shown(reply: Reply) -> str:
-    """A reply of the relay as a sentence; not yet `harmless`."""
-    first = reply.arguments[0] if reply.arguments else ""
-    sentence = {
-        "online": f"{first} is here.",
-        "offline": f"{first} is not here.",
-        "welcome": f"You are {first} now.",
-        "registered": f"{first} is registered: it is granted only with its secret now.",
-        "error": f"{reply.sentence} ({' '.join(reply.arguments)})",
-        "end": f"end of {' '.join(reply.arguments)}",
-    }.get(reply.word)
-    if sentence is not None:
-        return sentence
-    head = " ".join(reply.arguments)
-    if reply.word not in ("help", "who"):
-        head = f"{reply.word} {head}".rstrip()
-    return f"{head} - {reply.sentence}" if reply.sentence else head

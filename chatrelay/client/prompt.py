@@ -43,6 +43,7 @@ class Prompt(Completer):
         text: Callable[[], AnyFormattedText],
         typed: Callable[[str], bool],
         completions: Callable[[str], Iterable[tuple[str, int]]],
+        next_unread: Callable[[], None],
     ) -> None:
         """
         Begin with `run`.
@@ -50,10 +51,12 @@ class Prompt(Completer):
         :param text: what stands before the line.
         :param typed: called with each line; false if it was the last.
         :param completions: what TAB offers for what stands before the cursor.
+        :param next_unread: called for Alt-N, which a terminal sends as Esc and N.
         """
         self._text = text
         self._typed = typed
         self._completions = completions
+        self._next_unread = next_unread
         self._ended = False
         self._question = ""
         self._answer: Deferred[str | None] | None = None
@@ -153,6 +156,11 @@ class Prompt(Completer):
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.reset()
             self._give_answer(None)
+
+        @bindings.add("escape", "n", filter=~is_asking)
+        def _(event: KeyPressEvent) -> None:
+            self._next_unread()
+            event.app.invalidate()
 
         for key in _KEYS_OF_HISTORY:
             bindings.add(key, filter=is_asking)(lambda _event: None)

@@ -1,7 +1,7 @@
 """
 What a client asks its relay about rooms, as methods.
 
-Pure but for the Deferreds, as `chatrelay.client.commands`, whose part it is.
+Pure: how a command is written and answered is `chatrelay.client.library`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from twisted.internet.defer import Deferred
+from typing import TYPE_CHECKING
 
 from chatrelay.client.core import Event, Reply, check_room
 from chatrelay.errors import Misuse
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 
 @dataclass(frozen=True, slots=True)

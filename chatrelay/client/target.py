@@ -2,17 +2,17 @@
 Who plain lines go to: never somebody who took the name of who left.
 
 A target is watched, and forgotten when it leaves and when the connection is lost, unless
-it is known that somebody owns its name.
+it is known that somebody owns its name.  A room is the target as long as the user is in it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from chatrelay.client.core import Disconnected, name_key, same_name
+from chatrelay.client.core import Disconnected, is_room, name_key, same_name
 from chatrelay.client.failures import ignore
 from chatrelay.client.library import Client
 from chatrelay.errors import Misuse, Refusal
@@ -22,7 +22,7 @@ MAX_OWNED_NAMES = 2000
 
 class Choice:
     """
-    A name that plain lines were meant for when they were typed.
+    A name or room that plain lines were meant for when they were typed.
 
     :ivar here: false once the name left, or may have: nothing more goes to it.
     :ivar is_away: whether it is owned, and away: what goes to it is kept.
@@ -85,13 +85,15 @@ class Target:
 
     async def follow(self, choice: Choice | None) -> WhyNot | None:
         """Watch a choice, and no more those before it; returns why it can not be one."""
-        if choice is None or choice.name.startswith("#"):
+        if choice is None:
             return None
-        if self._client is None:
-            return WhyNot("There is no connection now")
         earlier = self._followed[: self._followed.index(choice)] if choice.here else []
         for previous in earlier:
             self._unfollow(previous)
+        if is_room(choice.name):
+            return None
+        if self._client is None:
+            return WhyNot("There is no connection now")
         try:
             watched = await self._client.watch(choice.name)
         except Misuse as misuse:
@@ -110,7 +112,7 @@ class Target:
         if choice in self._followed:
             self._followed.remove(choice)
         wanted = [other.name for other in self._followed] + self.watched_by_user
-        if self._client is None or choice.name.startswith("#") or is_among(choice.name, wanted):
+        if self._client is None or is_room(choice.name) or is_among(choice.name, wanted):
             return
         with suppress(Misuse):  # a name that can not be one was never watched
             self._client.unwatch(choice.name).addErrback(ignore)
@@ -159,6 +161,14 @@ class Target:
             else:
                 self._drop(choice, f"{name} left")
 
+    def closed(self, room: str) -> None:
+        """The user is in a room no more."""
+        for choice in self._named(room):
+            if choice is self.choice:
+                self._drop(choice, f"You are not in {choice.name} now")
+            else:
+                self.gone(choice)
+
     def came(self, name: str) -> None:
         """A name is here."""
         for choice in self._named(name):
@@ -197,12 +207,14 @@ class Target:
         self._client = None
         # Who has a name that nobody owns after the gap may be somebody else.
         for choice in list(self._followed):
+            if is_room(choice.name):
+                continue  # it is joined again, before anything goes to it
             if choice is not self.choice:
                 self.gone(choice)
             elif not self.is_owned(choice.name):
                 self._drop(choice, f"{choice.name} may be somebody else when you are back")
 
 
-def is_among(name: str, names: list[str]) -> bool:
+def is_among(name: str, names: Iterable[str]) -> bool:
     """Whether a name is one of several, however they are written."""
     return any(same_name(name, other) for other in names)

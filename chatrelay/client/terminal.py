@@ -20,6 +20,7 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 
+from chatrelay.client.completing import completions
 from chatrelay.client.conversation import Conversation
 from chatrelay.client.display import harmless
 from chatrelay.client.identity import check_secret
@@ -38,7 +39,7 @@ from chatrelay.client.protocol import Claim, OwnedInClear
 from chatrelay.client.reading import Reading
 from chatrelay.client.reconnect import Reconnector, Trouble
 from chatrelay.client.refused import Proof, what_the_relay_says, why_refused
-from chatrelay.client.typed import NEEDED_CAPS, completions
+from chatrelay.client.typed import NEEDED_CAPS
 from chatrelay.errors import BadSecret, ChatrelayError, Misuse, NameOwned, Refusal
 
 MAX_SECRET_TRIES = 3
@@ -82,7 +83,7 @@ class TerminalProgram:
         self._to = to
         self._complain = complain
         self._client: Client | None = None
-        self._prompt = Prompt(self.prompt, self.typed, self.completions)
+        self._prompt = Prompt(self.prompt, self.typed, self.completions, self.next_unread)
         self._conversation = Conversation(
             _show,
             lambda: datetime.now(UTC),
@@ -117,20 +118,27 @@ class TerminalProgram:
         return EXIT_OK
 
     def prompt(self) -> FormattedText:
-        """The prompt: who one is, and where plain lines go."""
+        """The prompt: who one is, where plain lines go, and in how many others is news."""
         target = self._conversation.target
         name = harmless(self._client.name if self._client is not None else "")
+        count = self._conversation.conversations.unread_count
+        unread = f" [{count} unread]" if count else ""
         if target is None:
-            return FormattedText([("", f"{name}> ")])
-        return FormattedText([("", f"{name} to "), ("bold", harmless(target)), ("", "> ")])
+            return FormattedText([("", f"{name}{unread}> ")])
+        shown = harmless(target)
+        return FormattedText([("", f"{name} to "), ("bold", shown), ("", f"{unread}> ")])
 
     def typed(self, line: str) -> bool:
         """Do what a line says; false if the user leaves."""
         return self._conversation.typed(line)
 
+    def next_unread(self) -> None:
+        """Turn to the next conversation with something unread."""
+        self._conversation.next_unread()
+
     def completions(self, before: str) -> list[tuple[str, int]]:
         """What TAB offers."""
-        return completions(before, self._conversation.names, self._conversation.verbs)
+        return completions(before, self._conversation.known)
 
     async def _first_client(self) -> Client:
         """Wait for the first connection, asking for the secret of a name that has one."""

@@ -1,13 +1,14 @@
 """
-What a typed line means, and how it can be completed.
+What a typed line means.
 
 Pure: the target is a value here; who follows it is `chatrelay.client.conversation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+from chatrelay.client.core import is_room
 
 NEEDED_CAPS = ("time", "ping", "echo", "ack")
 """Without them messages would have no time, or be shown twice, or not at all."""
@@ -15,9 +16,12 @@ CLIENT_HELP = (
     "%bob%hi sends hi to bob, and plain lines go to bob from then on",
     "%bob% only makes bob the one plain lines go to; %bob,dave%hi sends to both, once",
     "%bob%/hi sends a text that begins with '/' or '%'",
-    "/who, /watch bob, /name carol and other commands of the relay: below",
+    "/join #ops enters a room, and plain lines go there from then on; /leave #ops leaves it",
+    "/switch lists your conversations; /switch bob, /switch #ops or /switch 2 turns to one",
+    "Alt-N, or Esc and N, turns to the next one with something unread",
+    "/who, /rooms, /watch bob, /name carol and other commands of the relay: below",
     "/register makes your name yours: it asks for a secret, and does not show it",
-    "TAB completes names and commands; arrow up brings back what you typed",
+    "TAB completes names, rooms and commands; arrow up brings back what you typed",
     "/quit or Ctrl-D leaves; Ctrl-C drops the line you are typing",
 )
 
@@ -40,11 +44,24 @@ class Choose:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """A command of the relay; `note` says what was changed in it, if that was needed."""
+    """
+    A command of the relay.
+
+    :ivar note: what was changed in it, if that was needed.
+    :ivar chooses: the room that becomes the target, if one does.
+    """
 
     verb: str
     line: str
     note: str = ""
+    chooses: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Another conversation is to be the target; `to` is empty if they are to be listed."""
+
+    to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +81,7 @@ class Leave:
     """The user leaves."""
 
 
-Typed = Send | Choose | RunCommand | Register | Explain | Leave | None
+Typed = Send | Choose | Switch | RunCommand | Register | Explain | Leave | None
 
 NO_TARGET = "This line would go to nobody, so it is not sent. Name somebody first: %NAME%TEXT"
 
@@ -81,21 +98,27 @@ def read_typed(line: str, target: str | None) -> Typed:
     if line.startswith("%"):
         return _read_message(line)
     if line.startswith("/"):
-        return _read_command(line)
+        return _read_command(line, target)
     if target is None:
         return Explain(NO_TARGET)
     return Send((target,), line, None)
 
 
-def _read_command(line: str) -> Typed:
+def _read_command(line: str, target: str | None) -> Typed:
     verb = line[1:].split(" ", 1)[0].lower()
+    words = line.split()[1:]
     if verb == "quit":
         return Leave()
-    if verb == "register" and len(line.split()) == 1:
+    if verb == "register" and not words:
         return Register()
-    if verb == "caps" and len(line.split()) > 1:
-        return _with_needed_caps(line.split()[1:])
-    return RunCommand(verb, line.rstrip())
+    if verb == "caps" and words:
+        return _with_needed_caps(words)
+    if verb == "switch":
+        return Switch(" ".join(words))
+    chooses = words[0] if verb == "join" and len(words) == 1 and is_room(words[0]) else None
+    if verb == "leave" and not words and target is not None and is_room(target):
+        line = f"/leave {target}"
+    return RunCommand(verb, line.rstrip(), chooses=chooses)
 
 
 def _with_needed_caps(asked: list[str]) -> RunCommand:
@@ -116,34 +139,3 @@ def _read_message(line: str) -> Typed:
             return Choose(written)
         return Explain("There is no text after the second %. Nothing is sent.")
     return Send(targets, text, written if single else None)
-
-
-def completions(before: str, names: Iterable[str], verbs: Iterable[str]) -> list[tuple[str, int]]:
-    """
-    What could stand instead of the end of what is typed.
-
-    :param before: the line up to the cursor.
-    :param names: the names that are known.
-    :param verbs: the commands, without ``/``.
-    :returns: texts, each with how many code points before the cursor it replaces.
-    """
-    if before.startswith("/") and " " not in before:
-        return _beginning_with(before[1:], verbs, "", " ")
-    if before.startswith("/"):
-        return _beginning_with(before.rpartition(" ")[2], names, "", " ")
-    if before.startswith("%") and "%" not in before[1:]:
-        return _beginning_with(before[1:].rpartition(",")[2], names, "", "%")
-    if before and "%" not in before and " " not in before:
-        return _beginning_with(before, names, "%", "%")
-    return []
-
-
-def _beginning_with(
-    beginning: str, words: Iterable[str], head: str, tail: str
-) -> list[tuple[str, int]]:
-    folded = beginning.casefold()
-    return [
-        (head + word + tail, len(beginning))
-        for word in sorted(words, key=str.casefold)
-        if word.casefold().startswith(folded)
-    ]

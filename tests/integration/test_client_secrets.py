@@ -196,6 +196,10 @@ class TerminalTests(SecretCase):
         self.enter(terminal, "The same again:", SECRET)
         terminal.expect("dave is registered")
         self.assertEqual(self.fake.secrets["dave"], SECRET)
+        # Nowhere do plain lines go: what bob said is read when one turns to it.
+        terminal.expect("dave [1 unread]>")
+        terminal.type("\x1bn")
+        terminal.expect("Unread of bob: 1")
         terminal.expect("dave>")
         # Typed ahead, and pasted: every question has its answer.
         terminal.type(f"/register\r{SECRET}\r{NEW_SECRET}\r\x1b[200~{NEW_SECRET}\n\x1b[201~\r")

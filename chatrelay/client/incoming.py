@@ -1,0 +1,230 @@
+"""
+What comes to a person at a terminal: learned from, counted and shown.
+
+What is unread where is `chatrelay.client.conversations`; what was shown before is
+`chatrelay.client.reading`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, tzinfo
+from typing import TypeGuard
+
+from chatrelay.client import display
+from chatrelay.client.commands import replies
+from chatrelay.client.completing import Known
+from chatrelay.client.conversations import Conversations
+from chatrelay.client.core import Event, Message, Reply, is_room, same_name
+from chatrelay.client.known_rooms import KnownRooms
+from chatrelay.client.library import Client
+from chatrelay.client.membership import is_joined_again
+from chatrelay.client.reading import Reading
+from chatrelay.client.sentences import sentence_of
+from chatrelay.client.target import Target, is_among
+from chatrelay.errors import Refusal
+
+MAX_KNOWN_NAMES = 2000
+
+
+class Incoming:
+    """
+    What comes, and what is known by it.
+
+    :ivar names: the names seen lately, for completion.
+    :ivar verbs: the relay's commands, for completion.
+    :ivar rooms: the rooms that are known, and who is in them.
+    :ivar conversations: where something came from or went to.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[str], None],
+        now: Callable[[], datetime],
+        *,
+        zone: tzinfo | None,
+        colour: bool,
+        reading: Reading | None,
+    ) -> None:
+        """Begin without a connection; the arguments are those of `Conversation`."""
+        self.names: OrderedDict[str, None] = OrderedDict()
+        self.verbs: list[str] = ["help", "quit", "switch"]
+        self.rooms = KnownRooms()
+        self.conversations = Conversations()
+        self._show = show
+        self._now = now
+        self._zone = zone
+        self._colour = colour
+        self._client: Client | None = None
+        # The last client, too: what it is given waits for the next connection.
+        self._sender: Client | None = None
+        self._target = Target(self.tell)
+        self._reading = reading
+
+    @property
+    def target(self) -> str | None:
+        """Where plain lines go; ``None`` for nowhere."""
+        return self._target.choice.name if self._target.choice is not None else None
+
+    @property
+    def known(self) -> Known:
+        """What TAB may offer."""
+        return Known(
+            names=self.names,
+            verbs=self.verbs,
+            rooms=self.rooms.names,
+            joined=self.rooms.joined,
+            conversations=self.conversations.names,
+            target=self.target or "",
+            members_of=self.rooms.members,
+        )
+
+    @property
+    def _own_name(self) -> str:
+        return self._sender.name if self._sender is not None else ""
+
+    def _is_target(self, name: str) -> bool:
+        return self.target is not None and same_name(self.target, name)
+
+    # -- what is asked when there is a connection
+
+    async def _catch_up(self) -> None:
+        if self._client is not None and self._reading is not None:
+            await self._reading.catch_up(self._client, self._show_news, self.tell)
+
+    async def _learn(self, client: Client) -> None:
+        watched = self._target.watched_by_user
+        if watched:
+            for event in await client.command("/watch " + " ".join(watched)):
+                self._tell_event(event)
+        for event in replies(await client.command("/who"), "who"):
+            if not event.arguments:
+                continue
+            name, *words = event.arguments
+            self._know(name)
+            if same_name(name, client.name):
+                await self._enter_rooms(client, words)
+        for event in replies(await client.command("/help"), "help"):
+            form = event.arguments[0] if event.arguments else ""
+            if form.startswith("/") and form[1:] not in self.verbs:
+                self.verbs.append(form[1:])
+
+    async def _enter_rooms(self, client: Client, words: list[str]) -> None:
+        """Learn of the rooms that the name is in already: it is owned, or has other devices."""
+        written = next((word[6:] for word in words if word.startswith("rooms=")), "")
+        rooms = [room for room in written.split(",") if is_room(room)]
+        unknown = [room for room in rooms if not is_among(room, client.joined)]
+        for room in unknown:
+            with suppress(Refusal):
+                for event in await client.command(f"/join {room}"):
+                    self._note(event)
+        if unknown:
+            self.tell(f"You are in {', '.join(rooms)}.")
+
+    def _know(self, name: str) -> None:
+        self.names[name] = None
+        self.names.move_to_end(name)
+        if len(self.names) > MAX_KNOWN_NAMES:
+            self.names.popitem(last=False)
+
+    # -- what comes
+
+    def arrived(self, event: Event) -> None:
+        """
+        Something arrived, perhaps long before it is shown.
+
+        Who left is known at once, however much there is to show before.
+        """
+        if _is_presence(event) and event.word == "offline":
+            self.names.pop(event.arguments[0], None)
+            self._target.left(event.arguments[0])
+        elif _is_presence(event):
+            self._target.came(event.arguments[0])
+        else:
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """Learn what a reply tells of rooms."""
+        if not isinstance(event, Reply):
+            return
+        closed = self.rooms.take(event, self._own_name)
+        if closed is not None:
+            self._close_room(closed)
+        elif event.word in ("joined", "members"):
+            for name in event.arguments[1:]:
+                self._know(name)
+            if self.rooms.is_joined(event.arguments[0]):
+                self.conversations.used(event.arguments[0])
+        elif event.word == "error" and is_joined_again(event):
+            self._close_rooms()
+
+    def _close_rooms(self) -> None:
+        """Some of the rooms may have been lost: after another name, or a connection."""
+        for room in self.rooms.joined:
+            if self._client is not None and not is_among(room, self._client.joined):
+                self.rooms.leave(room)
+                self._close_room(room)
+
+    def _close_room(self, room: str) -> None:
+        self.conversations.forget(room)
+        self._target.closed(room)
+
+    def show_event(self, event: Event) -> None:
+        """Show what came."""
+        if _is_presence(event) and event.word == "online":
+            self._know(event.arguments[0])
+        if _is_presence(event) and not is_among(event.arguments[0], self._target.watched_by_user):
+            return  # the target's: told when it arrived
+        if isinstance(event, Reply) and is_joined_again(event) and event.word != "error":
+            return  # nothing is new in it
+        if isinstance(event, Message):
+            if self._is_new(event):
+                self._show_news(event)
+        else:
+            self._tell_event(event)
+
+    def _is_new(self, message: Message) -> bool:
+        if self._client is None or self._reading is None:
+            return True
+        return self._reading.is_new(self._client, message)
+
+    def shown(self) -> None:
+        """What was given to `show_event` is on the screen: keep that, and tell the relay."""
+        if self._reading is not None:
+            self._reading.shown(self._client)
+
+    def _show_news(self, message: Message) -> None:
+        """Show a message that was not shown before."""
+        shown = self._show_message(message)
+        thread = self.conversations.used(message.conversation)
+        is_own = message.to is not None or same_name(message.sender, self._own_name)
+        if not is_own and not self._is_target(thread.name):
+            thread.came(shown)
+
+    def _show_message(self, message: Message) -> str:
+        self._know(message.to if message.to is not None else message.sender)
+        shown = display.message_shown(message, self._now(), self._zone, colour=self._colour)
+        self._show(shown)
+        return shown
+
+    def _tell_event(self, event: Event) -> None:
+        if isinstance(event, Message):
+            self._show_message(event)
+        elif isinstance(event, Reply):
+            sentence = sentence_of(event, self._own_name, self._zone)
+            if sentence is not None:
+                self.tell(sentence)
+
+    def tell(self, sentence: str) -> None:
+        """Show a sentence that is nobody's message."""
+        self._show(display.notice_shown(sentence, colour=self._colour))
+
+
+def _is_presence(event: Event) -> TypeGuard[Reply]:
+    return (
+        isinstance(event, Reply)
+        and event.word in ("online", "offline")
+        and len(event.arguments) > 0
+    )

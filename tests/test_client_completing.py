@@ -1,0 +1,80 @@
+"""What TAB offers."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.client.completing import Known, completions
+
+KNOWN = Known(
+    names=["Bob", "boris", "dave"],
+    verbs=["who", "watch", "quit", "join"],
+    rooms=["#build", "#ops", "#Quiet"],
+    joined=["#ops"],
+    conversations=["dave", "#ops", "erin"],
+    target="#ops",
+    members_of={"#ops": ["Bob", "zoe"], "": []}.get,
+)
+
+
+class CompletionTests(SynchronousTestCase):
+    """What could stand instead of the end of what is typed."""
+
+    def assert_offered(self, before: str, known: Known, *offered: str) -> None:
+        found = completions(before, known)
+        self.assertEqual([text for text, _ in found], list(offered), before)
+        for text, replaced in found:
+            self.assertIn(before[len(before) - replaced :].casefold(), text.casefold())
+
+    def test_nowhere(self) -> None:
+        """Names, rooms and commands, where they can stand."""
+        known = Known(KNOWN.names, KNOWN.verbs, KNOWN.rooms, KNOWN.joined)
+        for before, *offered in [
+            ("%bo", "Bob%", "boris%"),
+            ("%dave,b", "Bob%", "boris%"),
+            ("%bob%d",),
+            ("%#o", "#ops%"),
+            ("%o", "#ops%"),
+            ("%#b",),
+            ("/w", "watch ", "who "),
+            ("da", "%dave%"),
+            ("#", "%#ops%"),
+            ("hello da",),
+            ("",),
+            ("%", "#ops%", "Bob%", "boris%", "dave%"),
+        ]:
+            self.assert_offered(before, known, *offered)
+
+    def test_in_a_room(self) -> None:
+        """Who is in the room is addressed there; a name is a target of its own besides."""
+        for before, *offered in [
+            ("b", "Bob: ", "%Bob%", "%boris%"),
+            ("z", "zoe: "),
+            ("thanks z", "zoe "),
+            ("thanks d",),
+            ("thanks ",),
+            ("100% z",),
+        ]:
+            self.assert_offered(before, KNOWN, *offered)
+
+    def test_arguments(self) -> None:
+        """What the words after a command can be."""
+        for before, *offered in [
+            ("/join ", "#build ", "#Quiet "),
+            ("/join #q", "#Quiet "),
+            ("/join q", "#Quiet "),
+            ("/join #ops #",),
+            ("/JOIN #q", "#Quiet "),
+            ("/leave ", "#ops "),
+            ("/topic #ops d",),
+            ("/invite #ops d", "dave "),
+            ("/remove #ops ", "Bob ", "zoe "),
+            ("/who d", "dave "),
+            ("/who #", "#ops "),
+            ("/history #", "#ops "),
+            ("/watch d", "dave "),
+            ("/watch bob d", "dave "),
+            ("/switch ", "#ops ", "dave ", "erin "),
+            ("/help j", "join "),
+            ("/rooms #",),
+            ("/anything b", "Bob ", "boris "),
+        ]:
+            self.assert_offered(before, KNOWN, *offered)
