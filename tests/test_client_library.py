@@ -513,6 +513,7 @@ class CommandTests(ClientCase):
                 [b"!topic #ops :a  b"],
                 None,
             ),
+            (lambda: client.set_topic("#ops", " "), b"/topic #ops -", [b"!topic #ops"], None),
             (lambda: client.keep("#ops"), b"/keep #ops open", [b"!kept #ops owner=carol"], None),
             (
                 lambda: client.keep("#ops", members_only=True),
@@ -557,7 +558,6 @@ class CommandTests(ClientCase):
             lambda: client.join("ops"),
             lambda: client.join("#"),
             lambda: client.leave("#a b"),
-            lambda: client.set_topic("#ops", " "),
             lambda: client.set_topic("#ops", "a\nb"),
             lambda: client.invite("#ops", ""),
             lambda: client.remove("#ops", "bob dave"),

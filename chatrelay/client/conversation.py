@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from chatrelay.client import display
 from chatrelay.client.core import (
+    EVERYONE,
     Disconnected,
     Outcome,
     is_room,
@@ -237,7 +238,7 @@ class Conversation(Incoming):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
                 continue
-            if target != "*":
+            if target != EVERYONE:
                 self.conversations.used(target)
             if outcome.state != "sent":
                 self._target.note_owned(outcome.target)

@@ -14,8 +14,11 @@ from typing import Literal
 
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
 from chatrelay.names import Name, parse_name, parse_room
-from chatrelay.wire import EVERYONE, check_text, parse_message, parse_tags
+from chatrelay.wire import EVERYONE as _EVERYONE
+from chatrelay.wire import check_text, parse_message, parse_tags
 
+EVERYONE = _EVERYONE.decode("ascii")
+"""The target that is everybody who is connected, and the room of what came from there."""
 MAX_TARGETS = 32
 KNOWN_CAPS = ("id", "time", "echo", "ping", "ack", "receipts")
 """What a relay of this version can add to its lines; it passes over the others silently."""
@@ -113,7 +116,7 @@ class Message:
         """Where an answer goes: the room, or the other side."""
         if self.to is not None:
             return self.to
-        return self.sender if self.room in (None, "*") else str(self.room)
+        return self.sender if self.room in (None, EVERYONE) else str(self.room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ def _parse_incoming(line: str, tags: dict[str, str]) -> Message | None:
     where, percent, rest = line[1:].partition("%")
     room = None
     sender, text = where, rest
-    if where == "*" or where.startswith("#"):
+    if where == EVERYONE or is_room(where):
         room = where
         sender, percent, text = rest.partition("%")
     if not percent or not sender:
@@ -300,7 +303,7 @@ def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tupl
         written = parse_message(line, MAX_TARGETS).targets
     except Refusal as refusal:
         raise Misuse(refusal.sentence) from None
-    if len(targets) == 1 and (written[0] == EVERYONE or written[0].startswith(b"#")):
+    if len(targets) == 1 and (written[0] == _EVERYONE or written[0].startswith(b"#")):
         return line, list(targets)
     once = {check_name(target).key: target for target in reversed(targets)}
     return line, [target for target in targets if once.pop(check_name(target).key, None)]

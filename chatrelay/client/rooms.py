@@ -86,12 +86,11 @@ class RoomCommands(ABC):
         """
         Give a kept room a topic: for its owner.
 
+        :param text: a few words; empty for no topic.
         :returns: fires with ``None``.  Fails with a `Refusal`, as `NotAllowed`.
-        :raises Misuse: at once: it can not be a room, or there is no text.
+        :raises Misuse: at once: it can not be a room, or the text can not be sent.
         """
-        if not text.strip():
-            raise Misuse("There is no text.")
-        return self._about(room, "topic", text).addCallback(_nothing)
+        return self._about(room, "topic", text.strip() or "-").addCallback(_nothing)
 
     def keep(self, room: str, *, members_only: bool = False) -> Deferred[None]:
         """
