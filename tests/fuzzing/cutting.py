@@ -1,39 +1,33 @@
 """
-A fuzzer for the loops of the quick path: on any bytes the pure and the compiled agree.
+The loops of the quick path on any bytes: the pure and the compiled agree, and do what they say.
 
-It is no test, runs until it is told to stop, and is guided by which code it has reached::
-
-    pip install atheris
-    python tests/fuzz_cutting.py -max_total_time=60
+What is compiled is not seen by what guides the fuzzer; the pure ones, which it does see, go the
+same ways.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
-try:
-    atheris: Any = import_module("atheris")
-except ImportError:
-    sys.exit("tests/fuzz_cutting.py: the package atheris is missing: pip install atheris")
+from chatrelay import cutting, lines
+from chatrelay.cutting import Confirmed, Cut
+from chatrelay.wire import MAX_REF_BYTES, MAX_TAGS_BYTES, is_clean
 
-# What guides it is seen only in what is imported here.
-with atheris.instrument_imports(include=["chatrelay"]):
-    from chatrelay import cutting, lines
-    from chatrelay.cutting import Cut
-    from chatrelay.wire import MAX_TAGS_BYTES, is_clean
-
+compiled: Any
 try:
     compiled = import_module("chatrelay._cutting")
 except ImportError:
-    sys.exit("tests/fuzz_cutting.py: chatrelay._cutting is not built: pip install -e . with gcc")
+    compiled = None
 
+FUNCTIONS = ("cut_whole", "find_stretch", "cut_confirmed")
 PREFIX = b"%me%"
 # Short names are found soon; two writings of one name, or room, lead to one recipient.
+KNOWN = {b"known": None}
 NAMES = [(b"a", "a"), (b"A", "a"), (b"b", "b"), ("ж".encode(), "ж"), (b"x" * 32, "x")]
 NAMES += [(b"#a", "#a"), (b"#A", "#a")]
 LINE_LENGTHS = [*range(1, 61), 200, 4095, 4096, 8192]
@@ -45,6 +39,8 @@ PARTS = [
     *(b"\x7f", b"\x80", b"\xff", b"\xc2\x85", "\u2028".encode(), "\u2029".encode()),
     *(b"#", b"%#a%", b"%#a%x\n", b"%#A%y\n", b"%#%x\n", b"%##a%x\n", b"%#a%x\n" * 20),
     *(b"z" * 55, b"z" * 4096, b"%b%" + b"y" * 5000, b"%" + b"x" * 32 + b"%x\n"),
+    *(b"@ref=", b"@ref=1 ", b"@ref=1 %a%x\n", b"@ref=2 %a%y\n", b"@ref=3 %b%x\n", b"@ref=known "),
+    *(b"@ref=4 %A%x\n", b"@ref=" + b"r" * 64, b"@ref=a;b", b"@ref=\t", b"@ref=5 %a%1 %\n"),
 ]
 
 
@@ -67,11 +63,14 @@ def check(data: bytes) -> None:
     # What is no lines has no result to compare; it must not be read beyond its end.
     compiled.cut_whole(block, max_line_bytes, block[:choice], routes)
     compiled.find_stretch(block, min(data[0], len(block)), max_line_bytes)
+    compiled.cut_confirmed(block, min(data[0], len(block)), max_line_bytes, routes, KNOWN)
     if not block.endswith(b"\n"):
         block += b"\n"
     check_stretches(block, max_line_bytes)
     check_whole(block, max_line_bytes, routes)
-    left = [serve(block, max_line_bytes, routes, by) for by in (cutting, compiled)]
+    check_confirmed(block, max_line_bytes, routes)
+    with mock.patch.multiple(lines, **dict.fromkeys(FUNCTIONS)):
+        left = [serve(block, max_line_bytes, routes, by) for by in (cutting, compiled)]
     assert left[0] == left[1], left
 
 
@@ -80,6 +79,17 @@ def check_stretches(block: bytes, max_line_bytes: int) -> None:
     starts = [match.start() for match in re.finditer(rb"^%", block, re.MULTILINE)]
     for start in {*starts[:8], *starts[-8:]}:
         results = [by.find_stretch(block, start, max_line_bytes) for by in (cutting, compiled)]
+        assert results[0] == results[1], (start, results)
+
+
+def check_confirmed(block: bytes, max_line_bytes: int, routes: dict[bytes, str]) -> None:
+    """Both cut the same lines with refs; of many, from the first and from the last."""
+    starts = [match.start() for match in re.finditer(rb"^@", block, re.MULTILINE)]
+    for start in {*starts[:8], *starts[-8:]}:
+        results = [
+            by.cut_confirmed(block, start, max_line_bytes, routes, KNOWN)
+            for by in (cutting, compiled)
+        ]
         assert results[0] == results[1], (start, results)
 
 
@@ -139,12 +149,22 @@ def serve(
 
     :returns: the lines that were taken.
     """
-    vars(lines).update(cut_whole=by.cut_whole, find_stretch=by.find_stretch)
+    for name in FUNCTIONS:
+        setattr(lines, name, getattr(by, name))
     written = block.split(b"\n")[:-1]
     taken: list[bytes] = []
     at = 0
     part = lines.Block(block, max_line_bytes)
     while not part.is_empty:
+        if part.begins_with_tags:
+            confirmed = part.cut_confirmed(routes, KNOWN)
+            count = sum(len(refs) for _, _, refs, _ in confirmed)
+            assert count <= len(written) - at, confirmed
+            check_served(confirmed, written[at : at + count], max_line_bytes, routes)
+            if count:
+                part.taken()
+                at += count
+                continue
         cut = part.cut(PREFIX, routes)
         if cut:
             count = sum(size for _, _, size in cut)
@@ -170,6 +190,22 @@ def serve(
     return taken
 
 
-if __name__ == "__main__":
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
+def check_served(
+    confirmed: Confirmed[str], written: list[bytes], max_line_bytes: int, routes: dict[bytes, str]
+) -> None:
+    """What was cut of lines with refs is all of them, in order for each recipient."""
+    refs_and_texts: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for line in written:
+        match = re.fullmatch(rb"@ref=([^ ;\t]+) %([^%]*)%(.+)", line, re.DOTALL)
+        assert match is not None, line
+        assert len(line) <= max_line_bytes, line
+        assert is_clean(line), line
+        assert len(match[1]) <= MAX_REF_BYTES, line
+        refs_and_texts.setdefault(match[2], []).append((match[1], match[3]))
+    refs = [ref for pairs in refs_and_texts.values() for ref, _ in pairs]
+    assert len(set(refs) - KNOWN.keys()) == len(refs), refs
+    assert len({routes[target] for target in refs_and_texts}) == len(refs_and_texts), confirmed
+    assert confirmed == [
+        (routes[target], target, [ref for ref, _ in pairs], b"\n".join(text for _, text in pairs))
+        for target, pairs in refs_and_texts.items()
+    ], confirmed
