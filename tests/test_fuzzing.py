@@ -21,6 +21,7 @@ from chatrelay.refs import AcceptedRefs
 from chatrelay.registry import Registry
 from chatrelay.rooms.directory import Rooms
 from tests.fuzzing import cutting, mutating, seeds, session, wire
+from tests.fuzzing.beginnings import beginnings
 from tests.fuzzing.session import Step, conversation, step
 from tests.fuzzing.targets import TARGETS
 from tests.test_cutting import NOT_COMPILED
@@ -45,6 +46,10 @@ class SeedTests(SynchronousTestCase):
 
     def test_session(self) -> None:
         self.try_all("session")
+
+    def test_what_is_written_by_hand(self) -> None:
+        for data in beginnings():
+            session.check(data)
 
     def test_cutting(self) -> None:
         if cutting.compiled is None:
@@ -126,15 +131,8 @@ class DetectionTests(SynchronousTestCase):
 
     def test_more_than_there_may_be(self) -> None:
         rooms = [step(Step.LINE, 0, b"/join #%d" % number) for number in range(5)]
-
-        def join(self: Rooms, *arguments: Any) -> Any:
-            object.__setattr__(self._relay.limits, "max_rooms_per_client", 1000)
-            result = real_join(self, *arguments)
-            object.__setattr__(self._relay.limits, "max_rooms_per_client", 3)
-            return result
-
-        real_join = Rooms.join
-        self.check_found(conversation(0, [ANN, *rooms]), Rooms, "join", join, "Room object")
+        data = conversation(0, [ANN, *rooms])
+        self.check_found(data, Rooms, "check_may_join", lambda *_: None, "Room object")
 
     def test_a_wrong_loop(self) -> None:
         if cutting.compiled is None:

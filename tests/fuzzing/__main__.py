@@ -21,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.fuzzing import seeds
+from tests.fuzzing.beginnings import beginnings
 
 # How much of the time each target has.
 _SHARES = {"session": 0.8, "wire": 0.1, "cutting": 0.1}
@@ -68,7 +69,8 @@ def fuzz(target: str, corpus: Path, seconds: int, arguments: list[str], *, keeps
     :returns: whether nothing was found that is wrong.
     """
     found = corpus / "found"
-    _fill(found, seeds.read(target))
+    by_hand = list(beginnings()) if target == "session" else []
+    _fill(found, [*seeds.read(target), *by_hand])
     most = f"-max_len={_MOST_INPUT_BYTES}"
     limits = [f"-timeout={_MOST_S}", f"-rss_limit_mb={_MOST_MIB}", most]
     wrong = f"-artifact_prefix={corpus}/"

@@ -11,6 +11,7 @@ from chatrelay.errors import REFUSALS, Refusal
 from chatrelay.names import parse_name
 from chatrelay.state import State
 from tests.fuzzing.world import FuzzedClient, FuzzedWorld
+from tests.relay_harness import what_is_left
 
 _RELAYED_MORE_BYTES = 1024
 # One read, each byte of which may become a line to somebody, before its sender is held.
@@ -42,6 +43,17 @@ class Invariants:
         self._check_rooms()
         self._check_memory()
         self._check_logs()
+
+    def check_left(self) -> None:
+        """Fail if a relay without connections keeps more than what is kept for good."""
+        world, relay = self._world, self._world.relay
+        for room in relay.rooms:
+            assert room.keep is not None, room.name
+            for member in room.members():
+                assert room.keep.accounts[member.account], member.name
+        left = what_is_left(world)
+        kept = ("Rooms._rooms", "Rooms._of", "Rooms._writings", "Registry.routes")
+        assert left.keys() <= (set(kept) if len(relay.rooms) else set()), left
 
     # What is written.
 
@@ -126,12 +138,17 @@ class Invariants:
         )
         for joined in rooms._of.values():
             assert 0 < len(joined) <= limits.max_rooms_per_client, joined
+        owners: Counter[int] = Counter()
         for room in rooms:
-            assert 0 < len(room) <= limits.max_members, room.name
+            assert len(room) <= limits.max_members, room.name
+            assert len(room) or room.keep is not None, room.name
+            if room.keep is not None:
+                owners[room.keep.owner] += 1
             assert len(rooms._writings[room]) <= _SHOWN_WRITINGS, room.name
             for member in room._members.values():
                 devices = relay.registry.devices(member.name.key)
                 assert set(member.devices) == set(devices), member.name
+        assert all(count <= limits.max_kept_rooms for count in owners.values()), owners
         written = {written for writings in rooms._writings.values() for written in writings}
         assert written == set(filter(wire.is_room, relay.registry.routes)), written
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -54,6 +55,16 @@ LIMITS = Limits(
     max_blocked=3,
     slow_s=3.0,
     stalled_s=10.0,
+)
+PUBLIC_LIMITS = replace(
+    LIMITS,
+    connects_per_min=10,
+    accounts_per_day=1,
+    names_per_min=4,
+    lines_per_s=6,
+    bytes_per_s=2000,
+    burst_s=2,
+    idle_timeout_s=30,
 )
 ADDRESSES = (
     *(IPv4Address("TCP", "127.0.0.1", 1000), IPv4Address("TCP", "127.0.0.1", 1001)),
