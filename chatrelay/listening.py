@@ -12,6 +12,7 @@ from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     _parse,
+    quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
@@ -30,6 +31,7 @@ from chatrelay.sockets import (
 from chatrelay.tls import RenewableCertificate, TlsEndpoint, is_tls
 
 TLS_PREFIX = "tls"
+SYSTEMD_PREFIX = "systemd"
 LOOPBACK_INTERFACES = ("127.0.0.1", "::1")
 MAX_PORT = 65_535
 
@@ -66,7 +68,7 @@ def parse_port(
 
     :param reactor: what the endpoints will listen with.
     :param written: a number; ``tls:`` and what `_parse_tls` takes; or any other Twisted server
-        endpoint string.
+        endpoint string, ``systemd:`` among them.
     :param interface: the address for a number; ``None`` for loopback, IPv4 and IPv6.
     :param certificate_directory: where ``tls:`` finds its certificate and key if it names none;
         ``None`` if it has to.
@@ -76,22 +78,31 @@ def parse_port(
         # Twisted has an endpoint of this name, which does not notice a renewed certificate.
         return _parse_tls(reactor, written, interface, certificate_directory)
     if not written.isdecimal():
-        try:
-            return [Listener(written, serverFromString(reactor, written))]
-        except Exception as error:  # Each kind of endpoint has its own.
-            if isinstance(error, LookupError) and written.startswith("systemd:"):
-                raise NoSuchSocketError(
-                    f"--port {written!a}: systemd has opened no socket with that index or name for"
-                    " this process"
-                ) from None
-            raise Misuse(
-                f"--port {written!a} is neither a number nor a Twisted endpoint string"
-                f" such as tcp:{DEFAULT_PORT}: {error}"
-            ) from None
+        return [Listener(written, _endpoint(reactor, written, written))]
     return [
         Listener(written, endpoint, is_optional=index > 0)
         for index, endpoint in enumerate(_tcp_endpoints(reactor, written, written, interface))
     ]
+
+
+def _endpoint(
+    reactor: Any,  # noqa: ANN401
+    written: str,
+    description: str,
+) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as error:  # Each kind of endpoint has its own.
+        if isinstance(error, LookupError) and description.startswith(SYSTEMD_PREFIX + ":"):
+            raise NoSuchSocketError(
+                f"--port {written!a}: systemd has handed over no such socket; look whether its"
+                " .socket unit is started, and what its FileDescriptorName is"
+            ) from None
+        raise Misuse(
+            f"--port {written!a} is neither a number nor a Twisted endpoint string"
+            f" such as tcp:{DEFAULT_PORT}: {error}"
+        ) from None
+    return endpoint
 
 
 def prepare(port: IListeningPort) -> None:
@@ -172,27 +183,40 @@ def _parse_tls(
     interface: str | None,
     certificate_directory: Path | None,
 ) -> list[Listener]:
-    """``tls:PORT[:certificate=FILE:key=FILE][:interface=ADDRESS]``, quoted as Twisted's are."""
+    """
+    ``tls:PORT[:certificate=FILE:key=FILE][:interface=ADDRESS]``, quoted as Twisted's are.
+
+    With ``systemd`` as the port, and what Twisted's endpoint of that name takes instead of an
+    interface, it is a socket that systemd has opened.
+    """
     try:
         positional, named = _parse(written)
         [_, number] = positional
         certificate_file, key_file = named.pop("certificate", None), named.pop("key", None)
-        interface = named.pop("interface", interface)
-        if named or not number.isdecimal() or (certificate_file is None) != (key_file is None):
+        is_inherited = number == SYSTEMD_PREFIX
+        if not is_inherited:
+            interface = named.pop("interface", interface)
+            if named or not number.isdecimal():
+                raise ValueError
+        if (certificate_file is None) != (key_file is None):
             raise ValueError
     except Exception:  # A backslash at the end is a RuntimeError.
         raise Misuse(
             f"--port {written!a} is not {TLS_PREFIX}:PORT[:certificate=FILE:key=FILE]"
             "[:interface=ADDRESS]; a colon in a value is written \\:"
         ) from None
-    if interface is not None:
+    if not is_inherited and interface is not None:
         _check_address(f"interface={interface!a} of --port {written!a}", interface)
     if certificate_file is None:
         if certificate_directory is None:
             raise Misuse(f"--port {written!a} needs certificate=FILE and key=FILE")
         certificate_file = certificate_directory / CERTIFICATE_FILE
         key_file = certificate_directory / KEY_FILE
-    endpoints = _tcp_endpoints(reactor, written, number, interface)
+    if is_inherited:
+        words = [f"{key}={quoteStringArgument(value)}" for key, value in named.items()]
+        endpoints = [_endpoint(reactor, written, ":".join([SYSTEMD_PREFIX, *words]))]
+    else:
+        endpoints = _tcp_endpoints(reactor, written, number, interface)
     try:
         certificate = RenewableCertificate(
             Path(certificate_file).expanduser(), Path(key_file).expanduser(), reactor

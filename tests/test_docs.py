@@ -5,10 +5,11 @@ links lead somewhere.  tests/transcripts.py tells how a transcript is written.
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,46 @@ class OptionTests(SynchronousTestCase):
         text = path.read_text(encoding="utf-8")
         for name in {*ClientOptions().longOpt} - {"help", "version"}:
             self.assertIn("--" + name.rstrip("="), text)
+
+
+class WarningTests(SynchronousTestCase):
+    """docs/operations.rst tells what each line means that wants something from the operator."""
+
+    def test_every_warning_of_the_relay(self) -> None:
+        documented = " ".join(
+            cell
+            for row in DOCUMENTS["docs/operations.rst"].table("What the log says")
+            for cell in row
+        )
+        sentences = [
+            sentence
+            for path in sorted((ROOT / "chatrelay").rglob("*.py"))
+            if "client" not in path.relative_to(ROOT).parts
+            for sentence in _warnings(ast.parse(path.read_text(encoding="utf-8")))
+        ]
+        self.assertGreater(len(sentences), 8)
+        for sentence in sentences:
+            beginning = re.split(r"[{:]", sentence)[0].strip()
+            self.assertIn(beginning, documented)
+
+
+def _warnings(tree: ast.AST) -> Iterator[str]:
+    """The sentences that are logged with the levels ``warn`` and ``error``."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        assigned = [node.value for node in ast.walk(function) if isinstance(node, ast.Assign)]
+        for call in ast.walk(function):
+            if (
+                isinstance(call, ast.Call)
+                and re.fullmatch(r"(self\.)?_log\.(warn|error)", ast.unparse(call.func))
+                and call.args
+            ):
+                # Some functions choose a sentence first.
+                said = assigned if isinstance(call.args[0], ast.Name) else [call.args[0]]
+                for node in said:
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                        yield node.value
 
 
 class RunnerTests(SynchronousTestCase):

@@ -141,6 +141,30 @@ class PortTests(ListeningTestCase):
         self.assertIn("a port is a number up to 65535", self.misuse("65536"))
 
 
+class SystemdTests(ListeningTestCase):
+    """Sockets that systemd has opened; tests/integration/test_systemd.py hands some over."""
+
+    def test_one_that_was_not_handed_over(self) -> None:
+        for written in (
+            "systemd:domain=INET:index=0",
+            "systemd:domain=INET6:name=chatrelay",
+            "tls:systemd:domain=INET6:name=chatrelay-tls",
+        ):
+            words = self.misuse(written, certificate_directory=self.directory)
+            self.assertIn(f"--port {written!r}: systemd has handed over no such socket", words)
+
+    def test_what_is_none(self) -> None:
+        for written in (
+            "systemd:name=a",
+            "systemd:domain=INET",
+            "tls:systemd",
+            "tls:systemd:interface=0.0.0.0",
+            "tls:systemd:domain=INET:name=a:index=0",
+        ):
+            words = self.misuse(written, certificate_directory=self.directory)
+            self.assertNotIn("handed over", words)
+
+
 class DescribeTests(SynchronousTestCase):
     """What is said about a port."""
 

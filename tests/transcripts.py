@@ -143,7 +143,8 @@ def read_document(path: Path) -> Document:
             "report_level": 1,
             "halt_level": 5,
             "syntax_highlight": "none",
-            "file_insertion_enabled": False,
+            # Units of systemd stand in files of their own, and in the document that explains them.
+            "file_insertion_enabled": True,
             "_disable_config": True,
         },
     )

@@ -20,7 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,6 +47,23 @@ def twistd_command(*options: str) -> list[str]:
     return [*program, "-n", "--pidfile=", "chatrelay", *options]
 
 
+# As systemd does it: the sockets from number 3 on, and their names in the environment.
+_HANDS_OVER = """
+import os, sys
+names, numbers, *command = sys.argv[1:]
+for place, number in enumerate(numbers.split(":"), 3):
+    os.dup2(int(number), place)
+os.environ |= {
+    "LISTEN_PID": str(os.getpid()),
+    "LISTEN_FDS": str(len(numbers.split(":"))),
+    "LISTEN_FDNAMES": names,
+}
+os.execv(command[0], command)
+"""
+# Where none of those numbers is.
+_FIRST_NUMBER = 100
+
+
 def environment() -> dict[str, str]:
     """An environment in which the checkout can be imported."""
     paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -69,26 +87,44 @@ class RelayProcess:
     :ivar directory: what it runs in; removed at the end.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, inherited: Mapping[str, socket.socket] | None = None) -> None:
         """
         Start it.
 
         :param options: of ``twistd chatrelay``; with neither ``--port`` nor ``--config`` among
             them it listens on a free one of 127.0.0.1.
+        :param inherited: sockets that listen already, by the names that they are handed over with.
         """
         if not {"--port", "--config"} & {*options}:
             options = ("--port", "tcp:0:interface=127.0.0.1", *options)
         self.directory = tempfile.mkdtemp(prefix="chatrelay-test-")
         # Where its accounts are, unless it is told otherwise.
         state = {"XDG_STATE_HOME": self.directory}
+        command = twistd_command(*options)
+        numbers = [
+            fcntl(listening, F_DUPFD, _FIRST_NUMBER) for listening in (inherited or {}).values()
+        ]
+        if inherited:
+            names = ":".join(inherited)
+            command = [
+                sys.executable,
+                "-c",
+                _HANDS_OVER,
+                names,
+                ":".join(map(str, numbers)),
+                *command,
+            ]
         self._process = subprocess.Popen(
-            twistd_command(*options),
+            command,
+            pass_fds=numbers,
             cwd=self.directory,
             env=environment() | state,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        for number in numbers:
+            os.close(number)
         self.pid = self._process.pid
         self._changed = threading.Condition()
         self._output = b""
