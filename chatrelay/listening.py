@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import socket
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     _parse,
@@ -102,7 +105,20 @@ def _endpoint(
             f"--port {written!a} is neither a number nor a Twisted endpoint string"
             f" such as tcp:{DEFAULT_PORT}: {error}"
         ) from None
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        family = _family_of_inherited(endpoint.fileno)
+        if family != endpoint.addressFamily:
+            # Peers would have the addresses that chance put into memory.
+            right = family.name.removeprefix("AF_")
+            raise Misuse(f"--port {written!a}: that socket is one of domain={right}")
     return endpoint
+
+
+@cache
+def _family_of_inherited(number: int) -> socket.AddressFamily:
+    # Looked at once: when the relay listens, the number may become another file's.
+    with socket.socket(fileno=os.dup(number)) as inherited:
+        return socket.AddressFamily(inherited.family)
 
 
 def prepare(port: IListeningPort) -> None:

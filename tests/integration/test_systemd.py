@@ -138,6 +138,20 @@ class HandedOverTests(RelayTestCase):
         bob.send("%alice%over TLS")
         self.assertEqual(alice.line(), "%bob%over TLS")
 
+    def test_one_of_another_domain(self) -> None:
+        for name, port, right in (
+            ("chatrelay", "systemd:domain=INET6:name=chatrelay", "INET"),
+            ("chatrelay-tls", "systemd:domain=INET:name=chatrelay-tls", "INET6"),
+        ):
+            listening = self.plain if right == "INET" else self.with_tls
+            relay = RelayProcess("--data", "none", "--port", port, inherited={name: listening})
+            self.addCleanup(relay.end)
+            self.assertEqual(relay.wait(), 1)
+            self.assertEqual(
+                relay.output.splitlines()[-1],
+                f"chatrelay: --port {port!r}: that socket is one of domain={right}",
+            )
+
     def test_who_comes_while_it_is_restarted_waits(self) -> None:
         address = self.plain.getsockname()[:2]
         early = Client(address)
