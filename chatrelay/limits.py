@@ -177,22 +177,29 @@ FIXED = frozenset(
 
 PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
     {
+        # How many: it takes 300 addresses to fill the relay, and memory for the worst of them.
         "max_clients": 5_000,
         "max_unnamed": 1_000,
         "max_per_address": 16,
         "connects_per_min": 30,
         "accounts_per_day": 20,
+        # How much of each.
+        "max_targets": 8,
+        "max_refs": 200,
+        "max_rooms_per_client": 32,
+        "max_kept_rooms": 8,
         "names_per_min": 10,
         "lines_per_s": 10,
         "bytes_per_s": 16 * KIB,
         "idle_timeout_s": 1800,
-        "max_rooms_per_client": 32,
-        "max_kept_rooms": 8,
+        "high_water_bytes": 256 * KIB,
+        "low_water_bytes": 128 * KIB,
         "max_unsent_bytes": 256 * MIB,
     }
 )
 """
 What ``--public`` has other defaults for, by the names of the limits: right for strangers.
 
-Each of these can still be given by its option, which then holds.
+Each of these can still be given by its option, which then holds; the low-water mark is half of the
+high one.
 """

@@ -62,6 +62,8 @@ BOUNDS: tuple[Bound, ...] = (
     ("max-mailbox", "max_mailbox_entries", 40, 10_000_000, "Messages kept for one name."),
     ("max-mailbox-bytes", "max_mailbox_bytes", 1 << 20, 1 << 50, "Their size."),
     ("max-store", "max_store_bytes", 1 << 20, 1 << 60, "Size of all that is kept, in bytes."),
+    ("max-targets", "max_targets", 1, 1000, "Names in one message."),
+    ("max-refs", "max_refs", 1, 1_000_000, "Refs that are remembered for one sender."),
     ("max-watches", "max_watches", 1, 100_000, "Names that one client watches."),
     ("max-rooms-per-client", "max_rooms_per_client", 1, 100_000, "Rooms that one client is in."),
     ("max-rooms", "max_rooms", 1, 10_000_000, "Rooms in all."),

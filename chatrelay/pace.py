@@ -7,6 +7,7 @@ Who sends more is not read until it may again; nothing is lost, and nobody else 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from chatrelay.flow import Gate, Reason
@@ -33,9 +34,9 @@ class Pace:
     def __init__(self, limits: Limits, now_s: float) -> None:
         """Begin with a burst."""
         self._limits = limits
-        self._lines = float(limits.lines_per_s * limits.burst_s)
-        self._bytes = float(limits.bytes_per_s * limits.burst_s)
+        self._lines = self._bytes = math.inf  # as much as a burst has
         self._filled_s = now_s
+        self._fill(now_s)
 
     def received(self, size: int, now_s: float) -> float:
         """Count bytes that were read; returns for how many seconds they have to wait."""

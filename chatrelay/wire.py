@@ -139,7 +139,7 @@ def parse_message(line: bytes, max_targets: int) -> Message:
         raise BadLine()
     # Counted before anything else looks at them: the work for a line is bounded.
     if written.count(b",") >= max_targets:
-        raise TooManyTargets()
+        raise TooManyTargets(sentence=f"One message goes to {max_targets} names at most.")
     targets = written.split(b",")
     if len(targets) == 1 and is_room(written):
         parse_room(written)

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import FIXED, PUBLIC_LIMITS, Limits
+from chatrelay.options import BOUNDS
 from tests.relay_harness import World
 from tests.test_structure import TREES
 
@@ -64,6 +65,16 @@ class ChangingTests(SynchronousTestCase):
     def test_the_names_are_those_of_limits(self) -> None:
         self.assertLessEqual(FIXED, NAMES)
         self.assertLessEqual(set(PUBLIC_LIMITS), NAMES)
+
+    def test_what_is_public_is_an_option_and_stricter(self) -> None:
+        options = {field: (least, most) for _, field, least, most, _ in BOUNDS}
+        limits = Limits()
+        self.assertEqual(set(PUBLIC_LIMITS) - set(options), {"low_water_bytes"})
+        self.assertEqual(PUBLIC_LIMITS["low_water_bytes"], PUBLIC_LIMITS["high_water_bytes"] // 2)
+        for field, value in PUBLIC_LIMITS.items():
+            self.assertLess(value, getattr(limits, field) or value + 1, field)
+            least, most = options.get(field, (value, value))
+            self.assertTrue(least <= value <= most, field)
 
     def test_the_walk_sees_what_it_is_for(self) -> None:
         tree = ast.parse(
