@@ -187,7 +187,7 @@ def play(
         rooms=[
             (
                 room.name.shown,
-                [name.shown for name in room.names()],
+                [member.name.shown for member in room.members()],
                 sorted(
                     (writing, sorted(map(sessions.index, devices)))
                     for writing, devices in room._audience._groups.items()
