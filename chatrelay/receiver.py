@@ -159,8 +159,10 @@ class Receiver:
             for _, ref, message_id in run.entries():
                 self.answer(b"!acked " + run.party + b" id=" + message_id, ref)
 
-    def presence_changed(self, written: bytes, online: bool) -> None:
-        """Tell of a watched name that came or went."""
+    def presence_changed(self, key: bytes, written: bytes, online: bool) -> None:
+        """Tell of a watched name that came or went, if it may know."""
+        if not self.relay.may_see(self.name.key, key):
+            return
         self.answer((b"!online " if online else b"!offline ") + written, b"")
         # Nobody waits for a watcher; one that does not read is ended when its time is up.
         self.hold_if_over(None)

@@ -38,11 +38,12 @@ class LoggedRecipient(RunRecipient, Protocol):
 class Watcher(Protocol):
     """Whoever is told that a name comes or goes."""
 
-    def presence_changed(self, written: bytes, online: bool) -> None:
+    def presence_changed(self, key: bytes, written: bytes, online: bool) -> None:
         """
         A watched name came or went.
 
-        :param written: the name as the watcher wrote it.
+        :param key: what the name is compared by.
+        :param written: as the watcher wrote it.
         """
 
 
@@ -283,4 +284,4 @@ class Registry:
 
     def _tell_watchers(self, key: bytes, *, online: bool) -> None:
         for watcher, written in list(self._watchers.get(key, {}).items()):
-            watcher.presence_changed(written, online)
+            watcher.presence_changed(key, written, online)

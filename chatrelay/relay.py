@@ -13,6 +13,7 @@ from functools import partial
 
 from twisted.logger import Logger
 
+from chatrelay.acquaintances import Acquaintances
 from chatrelay.admission import Admission
 from chatrelay.claims import Claims, FreeNames
 from chatrelay.console import Console
@@ -37,6 +38,7 @@ class Relay:
     :ivar limits: the bounds, all of them.
     :ivar registry: the names and who holds them.
     :ivar rooms: the rooms and who is in them.
+    :ivar acquaintances: who has exchanged messages with whom, on a public relay.
     :ivar flow: back-pressure and the memory of all outboxes.
     :ivar console: what the operator reads.
     :ivar claims: who decides on names.
@@ -94,7 +96,8 @@ class Relay:
         self._idle = Idle()
         self.ids = Ids()
         self.rooms = Rooms(self)
-        self.registry.follower = self.rooms
+        self.acquaintances = Acquaintances()
+        self.registry.follower = self
         self.mailboxes: Mailboxes | None = None
         self._ticked_s = seconds()
 
@@ -134,9 +137,37 @@ class Relay:
         else:
             self.registry.logs.pop(written, None)
 
+    def may_see(self, viewer_key: bytes, key: bytes) -> bool:
+        """Whether one name may learn that another one is here; each is the key of a name."""
+        return (
+            not self.is_public
+            or viewer_key == key
+            or viewer_key in self.operators
+            or self.registry.is_bot(key)
+            or self.rooms.do_share(viewer_key, key)
+            or self.acquaintances.do_know(viewer_key, key)
+        )
+
+    def have_met(self, sender_key: bytes, recipient_key: bytes) -> None:
+        """Something that one name sent reached another one, or its log."""
+        if self.is_public:
+            self.acquaintances.note(sender_key, recipient_key)
+
+    def gone(self, name: Name) -> None:
+        """Nobody has a name any more."""
+        self.rooms.gone(name)
+        if self.mailboxes is None or not self.mailboxes.is_owned(name.key):
+            # It may be somebody else's next.
+            self.acquaintances.forget(name.key)
+
+    def renewed(self, key: bytes) -> None:
+        """The connections of a name, its account, or what they are written, have changed."""
+        self.rooms.renewed(key)
+
     def account_gone(self, account: int, key: bytes) -> None:
         """There is no account of this number any more, which the name with this key had."""
         self.rooms.account_gone(account, key)
+        self.acquaintances.forget(key)
 
     def tell_acked(self, sender: bytes, recipient: Name, ref: bytes, message_id: int) -> None:
         """Tell a sender whose name nobody owns that a message was acked."""

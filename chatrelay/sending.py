@@ -74,6 +74,7 @@ def send_confirmed(session: Session, block: Block) -> int:
     served, accepted, now_s = 0, [], session.relay.seconds()
     for mailbox, target, refs, texts in confirmed:
         pending = mailbox.take_run(session, refs, texts)
+        session.relay.have_met(session.name.key, mailbox.name.key)
         pending.ask(session, target, refs)
         run = AcceptedRun(mailbox.name.key, refs, texts, now_s)
         pending.remember(known, run)
@@ -138,6 +139,7 @@ def send_run(session: Session, recipient: RunRecipient | Room, lines: bytes, cou
     except Refusal as refusal:
         session.begin_answer(refusals(session, target, lines, refusal), b"")
         return
+    session.relay.have_met(session.name.key, recipient.name.key)
     if session.mailbox is not None:
         session.mailbox.sent.add_run(target, lines, count, first_id)
 
@@ -173,6 +175,7 @@ def _deliver(
         if echo is not None:
             echo()
         recipient.deliver(session, text, stamp)
+    relay.have_met(session.name.key, name.key)
     if pending is None:
         relay.registry.note_writing(target, name)
     if session.mailbox is not None:

@@ -38,7 +38,7 @@ class Person:
     def deliver_run(self, *_run: object) -> None:
         raise AssertionError("a registry delivers nothing")
 
-    def presence_changed(self, written: bytes, online: bool) -> None:
+    def presence_changed(self, _key: bytes, written: bytes, online: bool) -> None:
         self.told.append((written, online))
 
 

@@ -34,6 +34,7 @@ PURE = [
     ),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *(
+        "chatrelay.acquaintances",
         "chatrelay.rooms.kept",
         "chatrelay.saying",
         "chatrelay.outcomes",

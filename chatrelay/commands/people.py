@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
     if len(words) > 1:
         raise wrong_form("/who [NAME or #ROOM]")
-    registry = session.relay.registry
+    registry, key = session.relay.registry, session.name.key
     if not words:
         recipients = list(registry)
     elif is_room(words[0]):
-        room = session.relay.rooms.find_joined(parse_room(words[0]), session.name.key)
-        found = [registry.find(key) for key in room]
+        room = session.relay.rooms.find_joined(parse_room(words[0]), key)
+        found = [registry.find(member_key) for member_key in room]
         recipients = [recipient for recipient in found if recipient is not None]
     else:
         recipient = registry.find(parse_name(words[0]).key)
@@ -32,7 +32,10 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
         # A long list is written over several turns, in which people leave
         # and others of the same name come.
         holder = registry.find(recipient.name.key)
-        if holder is not None and (holder.includes(recipient) or recipient.includes(holder)):
+        is_still_here = holder is not None and (
+            holder.includes(recipient) or recipient.includes(holder)
+        )
+        if holder is not None and is_still_here and session.relay.may_see(key, holder.name.key):
             yield _who_line(session, holder)
             listed += 1
     yield b"!end who %d" % listed
@@ -52,7 +55,8 @@ def _watch(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
     if not words:
         raise wrong_form("/watch NAME…")
     for word, name in _names(session, words):
-        online = session.relay.registry.watch(session, name, word)
+        is_here = session.relay.registry.watch(session, name, word)
+        online = is_here and session.relay.may_see(session.name.key, name.key)
         yield (b"!online " if online else b"!offline ") + word
 
 

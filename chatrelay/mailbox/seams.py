@@ -128,6 +128,9 @@ class Mailboxes(Protocol):
     def find(self, key: bytes) -> Mailbox | None:
         """The mailbox of a name; ``None`` if nobody owns it."""
 
+    def is_owned(self, key: bytes) -> bool:
+        """Whether a name had an account when that was last looked at."""
+
     def add(self, account: int, name: Name) -> Mailbox:
         """The mailbox of a name that has this account."""
 

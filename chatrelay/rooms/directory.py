@@ -70,6 +70,10 @@ class Rooms:
         """The rooms that two names are in."""
         return [room for room in self._of.get(key, ()) if other_key in room]
 
+    def do_share(self, key: bytes, other_key: bytes) -> bool:
+        """Whether two names are in a room together."""
+        return any(other_key in room for room in self._of.get(key, ()))
+
     def check_may_join(self, name: Name, member: Name, account: int) -> None:
         """
         Check that a name may join a room.

@@ -1,0 +1,113 @@
+"""Presence on a public relay: told to those who share a room or have exchanged messages."""
+
+from __future__ import annotations
+
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatrelay.acquaintances import MAX_WRITTEN_TO, Acquaintances
+from tests.accounts_harness import SECRET, OwnedWorld
+from tests.relay_harness import Client, World, what_is_left
+
+
+def seen(client: Client) -> set[bytes]:
+    """Whom ``/who`` shows."""
+    client.told()
+    client.send(b"/who\n")
+    return {line.split()[1] for line in client.told() if line.startswith(b"!who ")}
+
+
+class AcquaintancesTests(SynchronousTestCase):
+    """What names wrote to each other, against the same in a set of pairs."""
+
+    def test_as_a_set_of_pairs(self) -> None:
+        randomly = random.Random(6)
+        names = [b"%d" % number for number in range(6)]
+        acquaintances, pairs = Acquaintances(), set[tuple[bytes, bytes]]()
+        for _ in range(3000):
+            one, other = randomly.choice(names), randomly.choice(names)
+            if randomly.random() < 0.1:
+                acquaintances.forget(one)
+                pairs = {pair for pair in pairs if one not in pair}
+            else:
+                acquaintances.note(one, other)
+                pairs.add((one, other))
+            for first in names:
+                for second in names:
+                    self.assertEqual(
+                        acquaintances.do_know(first, second),
+                        {(first, second), (second, first)} <= pairs,
+                    )
+        for name in names:
+            acquaintances.forget(name)
+        self.assertEqual(vars(acquaintances), {"_written_to": {}, "_read_by": {}})
+
+    def test_bound(self) -> None:
+        acquaintances = Acquaintances()
+        for number in range(MAX_WRITTEN_TO + 1):
+            acquaintances.note(b"a", b"%d" % number)
+            acquaintances.note(b"%d" % number, b"a")
+        self.assertFalse(acquaintances.do_know(b"a", b"0"))
+        self.assertTrue(acquaintances.do_know(b"a", b"1"))
+        self.assertTrue(acquaintances.do_know(b"a", b"%d" % MAX_WRITTEN_TO))
+
+
+class PublicTests(SynchronousTestCase):
+    """``/who`` and ``/watch``."""
+
+    def setUp(self) -> None:
+        self.world = World(is_public=True, operators=[b"root"])
+        self.alice, self.bob = self.world.join(b"alice"), self.world.join(b"bob")
+
+    def test_strangers_do_not_see_each_other(self) -> None:
+        self.assertEqual(seen(self.alice), {b"alice"})
+        self.assertEqual(self.alice.lines(b"/who bob"), [b"!end who 0"])
+        self.assertEqual(self.alice.lines(b"/watch bob"), [b"!offline bob"])
+        self.bob.reset()
+        self.world.join(b"bob")
+        self.assertEqual(self.alice.told(), [])
+
+    def test_one_who_only_writes_learns_nothing(self) -> None:
+        self.alice.send(b"%bob%hello\n")
+        self.assertEqual((seen(self.alice), seen(self.bob)), ({b"alice"}, {b"bob"}))
+
+    def test_who_has_exchanged_messages(self) -> None:
+        for one, other in ((self.alice, b"%bob%"), (self.bob, b"@ref=1 %alice%")):
+            one.send(other + b"hello\n")
+        self.assertEqual(seen(self.alice), {b"alice", b"bob"})
+        self.assertEqual(seen(self.bob), {b"alice", b"bob"})
+        self.assertEqual(self.alice.lines(b"/watch bob"), [b"!online bob"])
+        self.bob.reset()
+        self.assertEqual(self.alice.told(), [b"!offline bob"])
+        # Another one.
+        self.world.join(b"bob").send(b"%alice%who are you?\n")
+        self.assertEqual(self.alice.told(), [b"%bob%who are you?"])
+        self.assertEqual(seen(self.alice), {b"alice"})
+
+    def test_who_shares_a_room(self) -> None:
+        self.alice.send(b"/watch bob\n/join #ops\n")
+        self.bob.send(b"/join #ops\n/join #other\n")
+        self.assertEqual(seen(self.alice), {b"alice", b"bob"})
+        self.assertEqual(
+            self.alice.lines(b"/rooms"), [b"!room #ops members=2 joined", b"!end rooms 1"]
+        )
+        self.bob.reset()
+        self.assertEqual(self.alice.told(), [b"!offline bob", b"!left #ops bob"])
+
+    def test_a_name_that_is_owned_is_known_when_it_is_back(self) -> None:
+        world = OwnedWorld(self, is_public=True)
+        alice, bob = world.join(b"alice"), world.owner(b"bob")
+        alice.send(b"/watch bob\n%bob%hello\n")
+        bob.send(b"%alice%hello\n")
+        alice.told()
+        bob.reset()
+        world.log_in(b"bob " + SECRET)
+        self.assertEqual(alice.told(), [b"!offline bob", b"!online bob"])
+
+    def test_nothing_is_left(self) -> None:
+        self.test_who_has_exchanged_messages()
+        for client in list(self.world.clients):
+            client.reset()
+        self.assertEqual(len(self.world.relay.acquaintances), 0)
+        self.assertEqual({k: v for k, v in what_is_left(self.world).items() if v}, {})
