@@ -20,8 +20,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from chatrelay.client.options import ClientOptions
 from chatrelay.commands import VERBS
 from chatrelay.errors import REFUSALS
-from chatrelay.limits import Limits
-from chatrelay.options import Options
+from chatrelay.limits import PUBLIC_LIMITS, Limits
+from chatrelay.options import BOUNDS, Options
 from chatrelay.wire import MAX_REF_BYTES, MAX_TAGS_BYTES
 from tests.integration.relay_process import RelayTestCase
 from tests.transcripts import (
@@ -207,6 +207,20 @@ class OptionTests(SynchronousTestCase):
                 ]
                 self.assertEqual(shown.replace(",", ""), str(default), name)
 
+    def test_limits_for_a_team_and_for_the_internet(self) -> None:
+        written = {row[0]: row[1:3] for row in DOCUMENTS["docs/operations.rst"].table("Limits")}
+        expected = {
+            f"--{option}": [
+                f"{value:,g}" if value < 1_000_000 else f"{value:,}"
+                for value in (
+                    getattr(Limits(), field),
+                    PUBLIC_LIMITS.get(field, getattr(Limits(), field)),
+                )
+            ]
+            for option, field, *_ in BOUNDS
+        }
+        self.assertEqual(written, expected)
+
     def test_options_of_the_client_are_documented(self) -> None:
         path = ROOT / "docs" / "client.rst"
         if not path.exists():
@@ -233,8 +247,8 @@ class WarningTests(SynchronousTestCase):
         ]
         self.assertGreater(len(sentences), 8)
         for sentence in sentences:
-            beginning = re.split(r"[{:]", sentence)[0].strip()
-            self.assertIn(beginning, documented)
+            fixed = re.split(r"\{[^}]*\}|[:;()]", sentence)
+            self.assertIn(max(fixed, key=len).strip(), documented)
 
 
 def _warnings(tree: ast.AST) -> Iterator[str]:

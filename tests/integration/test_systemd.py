@@ -97,6 +97,8 @@ class HandedOverTests(RelayTestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="chatrelay-systemd-"))
         self.addCleanup(shutil.rmtree, self.directory)
         self.files = Files(self.directory)
+        self.configuration = self.directory / "chatrelay.toml"
+        self.configuration.touch()
 
     def listen(self, family: socket.AddressFamily, host: str) -> socket.socket:
         listening = socket.socket(family)
@@ -118,6 +120,7 @@ class HandedOverTests(RelayTestCase):
             for option in options_of_the_service()
         ]
         options[options.index("--data") + 1] = str(self.directory / "data")
+        options[options.index("--config") + 1] = str(self.configuration)
         # In another order than that of the options: names count.
         relay = RelayProcess(
             *options, inherited={"chatrelay-tls": self.with_tls, "chatrelay": self.plain}
@@ -137,6 +140,17 @@ class HandedOverTests(RelayTestCase):
         bob.expect("!registered bob")
         bob.send("%alice%over TLS")
         self.assertEqual(alice.line(), "%bob%over TLS")
+
+    def test_it_reads_its_configuration_again(self) -> None:
+        relay = self.start()
+        self.connect(self.plain.getsockname()[:2], "alice")
+        self.configuration.write_text("[limits]\nmax-clients = 1\n")
+        relay.signal(signal.SIGHUP)
+        relay.wait_for_log("limits.max-clients is 1 now, it was ")
+        bob = Client(self.plain.getsockname()[:2])
+        self.addCleanup(bob.socket.close)
+        bob.send("bob")
+        bob.expect("!error too-many-clients ")
 
     def test_one_of_another_domain(self) -> None:
         for name, port, right in (
