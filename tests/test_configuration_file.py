@@ -240,7 +240,7 @@ class CheckTests(FileTestCase):
             ended = self.assertRaises(SystemExit, self.parse, text, "--check-config")
         self.assertEqual(ended.code, 0)
         for line in self.wrong(text):
-            self.assertIn("systemd has opened no socket with that index or name", line)
+            self.assertIn("systemd has handed over no such socket", line)
         self.assertEqual(len(self.wrong('ports = ["systemd:index=7"]', "--check-config")), 1)
 
     def test_something_is(self) -> None:
