@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # What a client may send goes up by the moment; it is served so much at once, so that thousands
 # who send too fast are not woken for each line.
 _SHARE_S = 1.0
-# A line that takes longer counts for more: one to a large room, a command with a long answer.
-_LINES_PER_WORKING_S = 1000.0
+# A line that takes longer than a tenth of a millisecond counts for more: one to a large room, a
+# command with a long answer.
+_LINES_PER_WORKING_S = 10_000.0
 # Sums of parts of lines are not exact.
 _EXACTNESS = 1e-6
 
@@ -29,12 +30,13 @@ _EXACTNESS = 1e-6
 class Pace:
     """What one client may send now."""
 
-    __slots__ = ("_bytes", "_filled_s", "_limits", "_lines")
+    __slots__ = ("_bytes", "_filled_s", "_limits", "_lines", "_paid")
 
     def __init__(self, limits: Limits, now_s: float) -> None:
         """Begin with a burst."""
         self._limits = limits
         self._lines = self._bytes = math.inf  # as much as a burst has
+        self._paid = 0  # lines that were counted, and not their time
         self._filled_s = now_s
         self._fill(now_s)
 
@@ -56,6 +58,7 @@ class Pace:
         if self._limits.lines_per_s:
             count = max(0, min(count, int(self._lines + _EXACTNESS)))
             self._lines -= count
+            self._paid += count
         return count
 
     def wait_s(self, count: int) -> float:
@@ -65,8 +68,11 @@ class Pace:
         return max(0.0, (share - self._lines) / rate) if rate else 0.0
 
     def worked(self, seconds: float) -> None:
-        """Count the time that lines took, beside their number."""
-        self._lines -= seconds * _LINES_PER_WORKING_S
+        """Count the time that lines took, if it was more than so many should take."""
+        # More than a turn's share is a collection, or another process.
+        worth = min(seconds, self._limits.turn_s) * _LINES_PER_WORKING_S
+        self._lines -= max(0.0, worth - self._paid)
+        self._paid = 0
 
     def _fill(self, now_s: float) -> None:
         limits = self._limits

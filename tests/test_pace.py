@@ -54,12 +54,30 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(only_bytes.received(3, 0.0), 2.0)
 
     def test_what_takes_long_counts_for_more(self) -> None:
+        """A tenth of a millisecond is a line, up to 3 ms; what was counted is not counted twice."""
+        for lines, seconds, left in [
+            (0, 0.0, 50),
+            (10, 0.0009, 40),
+            (10, 0.0010, 40),
+            (10, 0.0015, 35),
+            (1, 0.0020, 30),
+            (1, 0.0500, 20),
+            (40, 0.0500, 10),
+        ]:
+            pace = Pace(LIMITS, 0.0)
+            self.assertEqual(pace.admitted(lines, 0.0), lines)
+            pace.worked(seconds)
+            pace.worked(0.0)
+            self.assertEqual(pace.admitted(100, 0.0), left, (lines, seconds))
+
+    def test_who_used_too_much_time_waits_for_it(self) -> None:
         pace = Pace(LIMITS, 0.0)
-        pace.worked(0.020)
-        self.assertEqual(pace.admitted(100, 0.0), 30)
-        pace.worked(0.005)
-        self.assertEqual(pace.admitted(1, 0.5), 0)
-        self.assertEqual(pace.admitted(1, 0.61), 1)
+        self.assertEqual(pace.admitted(40, 0.0), 40)
+        for _ in range(2):
+            pace.worked(0.003)
+        self.assertEqual(pace.admitted(1, 0.0), 0)
+        self.assertAlmostEqual(pace.wait_s(1), 2.1)
+        self.assertEqual([pace.admitted(1, 2.0), pace.admitted(1, 2.11)], [0, 1])
 
     def test_other_limits_hold_at_once(self) -> None:
         limits = Limits(lines_per_s=10, burst_s=10)
@@ -188,25 +206,21 @@ class PacedTests(SynchronousTestCase):
         self.assertEqual(len(client.told()), 10)
 
     def test_time_counts(self) -> None:
-        """A line that takes 10 ms counts for eleven."""
+        """A line that takes a millisecond counts for ten."""
         now_s = [0.0]
-
-        def seconds() -> float:
-            return now_s[0]
-
-        world = World(Limits(lines_per_s=10, burst_s=10), seconds=seconds)
+        world = World(Limits(lines_per_s=10, burst_s=10), seconds=lambda: now_s[0])
         alice = world.join(b"alice")
         serve = alice.protocol._serve
 
         def slow(*arguments: object) -> None:
             serve(*arguments)  # type: ignore[arg-type]
-            now_s[0] += 0.010
+            now_s[0] += 0.001
 
         self.patch(alice.protocol, "_serve", slow)
         answered = 0
         for _ in range(30):
             answered += len(alice.lines(b"/ping"))
-        self.assertEqual(answered, 9)
+        self.assertEqual(answered, 10)
 
     def test_it_is_not_idle_while_it_is_held(self) -> None:
         world = World(Limits(lines_per_s=1, burst_s=1, idle_timeout_s=5))
