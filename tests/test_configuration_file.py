@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.configuration import Configuration
 from chatrelay.configuration_file import file_keys
-from chatrelay.limits import Limits
+from chatrelay.limits import PUBLIC_LIMITS, Limits
 from chatrelay.options import BOUNDS, Options
 from tests.store_harness import temporary_directory
 from tests.test_structure import ROOT
@@ -258,15 +258,27 @@ class ExampleTests(FileTestCase):
         self.assertEqual(self.chosen(self.text), self.chosen(""))
 
     def test_it_has_every_key_once(self) -> None:
-        keys, table = [], ""
+        missing = {*file_keys(BOUNDS)} - {*self.settings()}
+        self.assertEqual(missing, set(), f"write them, commented out, into {EXAMPLE.name}")
+
+    def test_it_says_what_public_relays_have_instead(self) -> None:
+        for option, field, *_ in BOUNDS:
+            setting = self.settings()[f"limits.{option}"]
+            said = re.search(r"# public: (\d+)$", setting)
+            self.assertEqual(
+                int(said[1]) if said else None, PUBLIC_LIMITS.get(field), f"{option} = {setting}"
+            )
+
+    def settings(self) -> dict[str, str]:
+        """Everything behind the equals signs, by key."""
+        found, table = {}, ""
         for line in _COMMENTED_OUT.sub("", self.text).splitlines():
             if line.startswith("["):
                 table = line.strip("[]") + "."
             elif line and not line.startswith("#"):
-                keys.append(table + line.partition(" = ")[0])
-        missing = {*file_keys(BOUNDS)} - {*keys}
-        self.assertEqual(missing, set(), f"write them, commented out, into {EXAMPLE.name}")
-        self.assertEqual(keys, file_keys(BOUNDS), "the order is that of the options")
+                key, _, setting = line.partition(" = ")
+                found[table + key] = setting
+        return found
 
     def test_the_values_are_the_defaults(self) -> None:
         text = _COMMENTED_OUT.sub("", self.text)

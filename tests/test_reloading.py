@@ -19,6 +19,7 @@ from tests.relay_harness import World
 from tests.store_harness import temporary_directory
 from tests.test_configuration_file import _COMMENTED_OUT, EXAMPLE
 from tests.test_naming import welcome
+from tests.test_structure import ROOT
 
 # What each key is changed to, besides limits, and how that is said; a relay starts with the first.
 _OTHER_VALUES = {
@@ -106,6 +107,16 @@ class ReloadingTests(ReloadingTestCase):
             self.assertEqual(getattr(self.relay.limits, field), now)
             self.assertEqual(self.changes, int(field not in FIXED))
             self.changes = 0
+
+    def test_the_document_names_those_that_need_a_restart(self) -> None:
+        options = {option for option, field, *_ in BOUNDS if field in FIXED}
+        text = (ROOT / "docs" / "configuration.rst").read_text("utf-8")
+        self.assertEqual(options, {"max-line"})
+        self.assertIn("all of ``[limits]`` but ``max-line``", text)
+        for key, (*_, words) in _OTHER_VALUES.items():
+            _, _, with_restart = text.partition("at once      ")
+            line = next(line for line in with_restart.splitlines() if f"``{key}``" in line)
+            self.assertEqual(line.index(f"``{key}``") > 50, "restart" in words, key)
 
     def test_every_other_key(self) -> None:
         keys = [key for key in file_keys(BOUNDS) if not key.startswith("limits.")]
