@@ -41,6 +41,9 @@ class Reloading:
         If anything is wrong with the file, the log says what, and nothing changes.
         """
         running = self.running
+        if self._options.file is None:
+            _log.warn("there is no file to be read again, as no --config was given")
+            return
         try:
             new = self._options.reread(running)
         except BadConfigurationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,7 @@ from chatrelay.options import Options
 from chatrelay.relay import Relay
 from chatrelay.reloading import Reloading
 from chatrelay.runs import IMPLEMENTATION
+from chatrelay.signals import Signals
 from chatrelay.tls import is_tls
 
 _log = Logger(namespace="chatrelay")
@@ -218,29 +218,9 @@ def makeService(options: Options) -> RelayService:
     service = RelayService(RelayFactory(reactor, relay), parts.listeners, parts.bots, accounts)
     if options.file is not None:
         _log.info("the configuration is read from {file}", file=options.file)
-        _reread_on_signal(reactor, Reloading(options, relay, service.configuration_changed))
-    reactor.callWhenRunning(_stop_on_signals, reactor)
+    Signals(reactor, Reloading(options, relay, service.configuration_changed).reread)
     reactor.callWhenRunning(process.prepare)
     return service
-
-
-def _stop_on_signals(reactor: Any) -> None:  # noqa: ANN401 - the installed reactor
-    # twistd would end with the signal's own status, as if the relay had been killed;
-    # a second signal ends it at once.
-    def stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        reactor.callFromThread(reactor.stop)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-
-def _reread_on_signal(reactor: Any, reloading: Reloading) -> None:  # noqa: ANN401
-    def reread(_number: int, _frame: object) -> None:
-        reactor.callFromThread(reloading.reread)
-
-    # At once: until then it would end the relay.
-    signal.signal(signal.SIGHUP, reread)
 
 
 def _bot_console(relay: Relay) -> Callable[[Recipient, Recipient, bytes], None]:

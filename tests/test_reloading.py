@@ -198,6 +198,15 @@ class ReloadingTests(ReloadingTestCase):
         [said] = self.reread("reserved = []\n[limits]\nmax-rooms = 6")
         self.assertIn("nothing is other", said)
 
+    def test_there_is_no_file(self) -> None:
+        self.start("")
+        self.reloading._options.file = None
+        before = self.state()
+        with capturedLogs() as events:
+            self.reloading.reread()
+        self.assertIn("no --config was given", formatEvent(events[0]))
+        self.assertEqual((self.state(), self.changes), (before, 0))
+
     def test_public(self) -> None:
         self.patch(configuration, "PUBLIC_LIMITS", {"max_watches": 7, "max_clients": 8})
         self.start("[limits]\nmax-clients = 9")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 
-from tests.integration.relay_process import DEADLINE_S, RelayTestCase, run_twistd
+from tests.integration.relay_process import (
+    DEADLINE_S,
+    RelayTestCase,
+    environment,
+    run_twistd,
+    twistd_command,
+)
 from tests.store_harness import temporary_directory
 
+# Becomes another program, whose terminal is its input.
+ON_TERMINAL = (
+    "import fcntl, os, sys, termios;"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 PORT = 'ports = ["tcp:0:interface=127.0.0.1"]\n'
 
 
@@ -79,3 +93,36 @@ class ConfigurationTests(RelayTestCase):
 
         relay.signal(signal.SIGTERM)
         self.assertEqual(relay.wait(), 0)
+
+    def test_without_a_file_there_is_nothing_to_be_read_again(self) -> None:
+        relay = self.relay()
+        alice = self.connect(relay.address(), "alice")
+        relay.signal(signal.SIGHUP)
+        relay.wait_for_log("no --config was given")
+        alice.ping()
+
+    def test_a_terminal_that_is_closed_ends_the_relay(self) -> None:
+        ours, theirs = os.openpty()
+        options = ("--port", "tcp:0:interface=127.0.0.1", "--data", "none")
+        with subprocess.Popen(
+            [sys.executable, "-c", ON_TERMINAL, *twistd_command(*options)],
+            cwd=self.path.parent,
+            env=environment(),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            self.addCleanup(process.kill)
+            os.close(theirs)
+            assert process.stdout is not None
+            said = b""
+            while b"port" not in said or b"quick path" not in said:
+                said += os.read(process.stdout.fileno(), 65536)
+            process.send_signal(signal.SIGHUP)
+            while b"no --config was given" not in said:
+                said += os.read(process.stdout.fileno(), 65536)
+            os.close(ours)
+            said += process.communicate(timeout=DEADLINE_S)[0]
+            self.assertEqual(process.returncode, 0, said)
+        self.assertNotIn(b"Traceback", said)
