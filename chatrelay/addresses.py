@@ -12,6 +12,8 @@ from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from chatrelay.console import Peer
+from chatrelay.interfaces import Door
+from chatrelay.sockets import descriptor_of
 
 
 def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -41,6 +43,24 @@ def is_local(address: IAddress | None) -> bool:
     if isinstance(address, IPv4Address | IPv6Address):
         return host_of(address).is_loopback
     return isinstance(address, UNIXAddress)
+
+
+def door_of(transport: Any) -> Door:  # noqa: ANN401 - whatever there is
+    """
+    Which of the relay's ports a connection came to.
+
+    Behind a proxy that is the relay's own port, not the one that the proxy tells of.
+    """
+    is_tls = ISSLTransport.providedBy(transport)
+    try:
+        address = (descriptor_of(transport) or transport).getHost()
+    except (OSError, AttributeError):
+        # Its socket is gone, and the relay has not been told yet.
+        return Door("closed", is_tls)
+    if isinstance(address, UNIXAddress):
+        return Door("unix", is_tls)
+    kind = "tls" if is_tls else "proxy" if is_proxied(transport) else "tcp"
+    return Door(f"{kind}:{getattr(address, 'port', 0)}", is_tls)
 
 
 def is_confidential(transport: Any, *, is_local: bool) -> bool:  # noqa: ANN401 - whatever there is

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from chatrelay.errors import RateLimited, Refusal, TooManyClients
+from chatrelay.bans import Bans, sentence
+from chatrelay.errors import NotAllowed, RateLimited, Refusal, TooManyClients
 from chatrelay.limits import Limits
+from chatrelay.networks import network_of
 from chatrelay.rates import Rates
 
 _MINUTE_S = 60.0
@@ -58,9 +60,9 @@ class Told:
         self._count = 0
         self._refused: Counter[str] = Counter()
 
-    def refuse(self, network: str) -> bool:
+    def refuse(self, host: str) -> bool:
         """Count a refusal; returns whether it may be told."""
-        refused = self._refused
+        refused, network = self._refused, network_of(host)
         if network in refused or len(refused) < _MAX_REMEMBERED:
             refused[network] += 1
         if refused[network] > _MAX_TOLD_TO_ONE or self._count >= _MAX_TOLD:
@@ -90,13 +92,15 @@ class Admission:
     :ivar told: the refusals of this second.
     """
 
-    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, seconds: Callable[[], float], bans: Bans) -> None:
         """
         Begin with nobody connected.
 
         :param seconds: a clock that never jumps.
+        :param bans: who is kept out.
         """
         self.told = Told()
+        self._bans = bans
         self._limits = limits
         self._seconds = seconds
         self._connects = Rates()
@@ -105,17 +109,22 @@ class Admission:
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
 
-    def connected(self, network: str, *, exempt: bool, is_new: bool = True) -> NotAdmitted | None:
+    def connected(self, host: str, *, exempt: bool, is_new: bool = True) -> NotAdmitted | None:
         """
-        Count a connection from an address.
+        Count a connection.
 
+        :param host: the address that it comes from.
         :param exempt: whether the address has no bounds of its own.
         :param is_new: whether it counts towards those of a minute, too.
         :returns: why it may not stay, and then it was not counted; ``None`` if it may.
         """
         if exempt:
             return None
-        limits = self._limits
+        ban = self._bans.of_host(host)
+        if ban is not None:
+            refusal = NotAllowed(sentence=sentence(ban, "Your address is banned"))
+            return NotAdmitted("its address is banned", refusal)
+        limits, network = self._limits, network_of(host)
         if self._connections[network] >= limits.max_per_address:
             return _TOO_MANY
         if is_new and not self._connects.take(
@@ -178,12 +187,10 @@ class Admission:
         if len(self._unnamed) - len(self._claiming) > self._limits.max_unnamed:
             next(one for one in self._unnamed if one not in self._claiming).give_way()
 
-    def check_room(self, client_count: int) -> None:
+    def is_full(self, client_count: int) -> bool:
         """
-        Check that one more client may have a name; those whose claim is being decided have one.
+        Whether as many have a name as may; those whose claim is being decided have one.
 
         :param client_count: clients that have.
-        :raises TooManyClients: there are as many as there may be.
         """
-        if client_count + len(self._claiming) >= self._limits.max_clients:
-            raise TooManyClients()
+        return client_count + len(self._claiming) >= self._limits.max_clients

@@ -14,6 +14,9 @@ from chatrelay.limits import Limits
 from chatrelay.printable import printable
 from chatrelay.refusals import Refusals
 
+# A target, a time, and all that may be said about them.
+_MAX_SHOWN_OF_OPERATORS = 400
+
 _log = Logger(namespace="chatrelay")
 
 
@@ -69,6 +72,7 @@ class Console:
         self._departures = RateBound(limits.max_console_lines_per_s)
         self._refusals = Refusals()
         self._account_lines = RateBound(limits.max_console_lines_per_s)
+        self._operator_lines = RateBound(limits.max_console_lines_per_s)
         self._bot_lines = RateBound(limits.max_console_lines_per_s)
         self._undelivered = RateBound(limits.max_console_lines_per_s)
         self._summaries = RateBound(limits.max_console_lines_per_s)
@@ -132,6 +136,16 @@ class Console:
         if self._account_lines.admits():
             _log.info("a wrong secret for {name} from {host}", name=printable(name), host=host)
 
+    def operator_did(self, name: bytes, peer: Peer, what: bytes) -> None:
+        """An operator has used what only operators may."""
+        if self._operator_lines.admits():
+            _log.info(
+                "operator {name} at {peer}: {what}",
+                name=printable(name),
+                peer=peer,
+                what=printable(what, _MAX_SHOWN_OF_OPERATORS),
+            )
+
     def undelivered(self, sender: bytes, target: bytes, text: bytes, refusal: Refusal) -> None:
         """A message could not be delivered."""
         bound = self._undelivered_of.get(sender)
@@ -174,6 +188,7 @@ class Console:
             ("arrivals", self._arrivals),
             ("departures", self._departures),
             ("wrong secrets and registrations", self._account_lines),
+            ("commands of operators", self._operator_lines),
             ("messages to bots", self._bot_lines),
             ("messages not delivered", self._undelivered),
             ("senders of messages not delivered", self._summaries),

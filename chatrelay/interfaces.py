@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zope.interface import Attribute, Interface
 
@@ -163,6 +163,18 @@ class Device(RunRecipient, Connected, Listener, Protocol):
         """Leave, if the name was granted on what was revoked with `revision`."""
 
 
+class Door(NamedTuple):
+    """
+    Where a client came in.
+
+    :ivar name: the kind of port and its number, as ``tls:12346``, or ``unix``.
+    :ivar is_tls: whether the relay itself speaks TLS with the client.
+    """
+
+    name: str
+    is_tls: bool
+
+
 class Connection(Readable, Protocol):
     """
     What a session asks of the door that its client came through.
@@ -174,6 +186,10 @@ class Connection(Readable, Protocol):
 
     is_waiting: bool
     counted_network: str | None
+
+    @property
+    def door(self) -> Door:
+        """Which one that is."""
 
     def named(self) -> None:
         """The client has a name; nothing more has to time out."""

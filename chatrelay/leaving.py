@@ -26,6 +26,7 @@ from chatrelay.liveness import Due, Silence
 from chatrelay.log_holder import LogHolder
 from chatrelay.relay import Relay
 from chatrelay.state import State
+from chatrelay.statistics import Traffic
 
 _OWNER_CAME = "This name is registered, and its owner wants it now."
 _IDLE = "You sent nothing for too long; a /ping now and then is enough, or the cap ping."
@@ -70,6 +71,17 @@ class Leaver(LogHolder):
         self._silence: Silence | None = None
 
     @property
+    def is_named(self) -> bool:
+        """Whether it has been given a name; it keeps it when it is closed."""
+        return self._name is not None
+
+    @property
+    def traffic(self) -> Traffic:
+        """What came from it, and what it was sent."""
+        sent_bytes = self.outbox.sent_bytes - self.outbox.dropped_bytes
+        return Traffic(self.messages_in, self.messages_out, self.bytes_in, sent_bytes)
+
+    @property
     def is_closed(self) -> bool:
         """Whether its conversation has ended."""
         return self.state is State.CLOSED
@@ -93,7 +105,8 @@ class Leaver(LogHolder):
         self._leave(why)
         if self.mailbox is not None:
             self.mailbox.reading.gone(self)
-        self.relay.sessions.pop(self, None)
+        del self.relay.sessions[self]
+        self.relay.statistics.departed(self.traffic)
 
     def close(
         self,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chatrelay.bans import sentence
 from chatrelay.claims import Claim, Decided, Grant
-from chatrelay.errors import BadName, Insecure, Refusal
+from chatrelay.errors import BadName, Insecure, NotAllowed, Refusal, TooManyClients
 from chatrelay.mailbox.log import Loaded
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.names import Name, parse_name
@@ -52,14 +53,21 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     It is answered with a welcome or a refusal, at once or when it is decided; the
     session may be closed by then.
 
-    :raises BadName, NameReserved, TooManyClients, Insecure, RateLimited: nobody has to be asked
+    :raises BadName, NameReserved, NotAllowed, TooManyClients, Insecure, RateLimited: nobody has
+        to be asked
         about this one.
     """
     relay = session.relay
     name = parse_name(written)
     relay.registry.check_not_taken_for_good(name)
+    _check_not_banned(relay, name)
+    is_over = False
     if not session.is_named:
-        relay.admission.check_room(relay.registry.client_count)
+        # A stranger who tries an operator's name takes nobody's place by that: he counts among
+        # those without a name until it is decided.
+        is_over = relay.admission.is_full(relay.registry.client_count)
+        if is_over and (secret is None or name.key not in relay.operators):
+            raise TooManyClients()
     else:
         session.count_name(name)
         if secret is None and name.key == session.name.key:
@@ -69,7 +77,15 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     if secret is not None:
         check_confidential(session)
     asked = Claim(name, secret, session.peer.host, lambda: not session.is_closed)
-    await_decision(session, partial(_decide, relay, asked), partial(_give, session, name, ref), ref)
+    decide = partial(_decide, relay, asked)
+    give = partial(_give, session, name, ref, is_over=is_over)
+    await_decision(session, decide, give, ref, is_counted=not is_over)
+
+
+def _check_not_banned(relay: Relay, name: Name) -> None:
+    ban = relay.bans.of_name(name.key)
+    if ban is not None:
+        raise NotAllowed(name.shown, sentence=sentence(ban, "This name is banned"))
 
 
 def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:
@@ -100,8 +116,12 @@ def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:
     relay.claims.decide(claim, confirmed)
 
 
-def _give(session: Session, name: Name, ref: bytes, grant: Grant) -> None:
+def _give(session: Session, name: Name, ref: bytes, grant: Grant, *, is_over: bool = False) -> None:
     relay = session.relay
+    if is_over and not grant.is_proven:
+        raise TooManyClients()
+    # It may have been banned while that was decided.
+    _check_not_banned(relay, name)
     previous = session.name if session.is_named else None
     relay.registry.claim(session, name, previous, is_proven=grant.is_proven)
     _leave_other_log(session, grant.account)

@@ -26,6 +26,8 @@ def await_decision(
     begin: Callable[[Decided[T]], None],
     finish: Callable[[T], None],
     ref: bytes,
+    *,
+    is_counted: bool = True,
 ) -> None:
     """
     Begin something that is decided now or later, and answer it then.
@@ -34,6 +36,7 @@ def await_decision(
     :param finish: answers what was decided; it may raise a refusal.  It is not called for a
         client that is gone by then.
     :param ref: what a refusal carries.
+    :param is_counted: whether a client without a name counts as one that has one meanwhile.
     """
     session.awaits_decision = True
 
@@ -46,7 +49,7 @@ def await_decision(
     begin(decided)
     if session.awaits_decision and not session.is_closed:
         session.gate.hold(Reason.DECISION)
-        if not session.is_named:
+        if is_counted and not session.is_named:
             session.relay.admission.set_claiming(session, True)
 
 

@@ -23,9 +23,10 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatrelay.addresses import is_confidential, is_proxied, peer_of
+from chatrelay.addresses import door_of, is_confidential, is_proxied, peer_of
 from chatrelay.admission import NotAdmitted
 from chatrelay.console import Peer
+from chatrelay.interfaces import Door
 from chatrelay.lines import Block, LineBuffer, Overlong
 from chatrelay.networks import network_of
 from chatrelay.outbox import Outbox
@@ -181,6 +182,11 @@ class RelayProtocol(LineReceiver):
         """Go on, with what is buffered first, when it has a turn."""
         self.wait_for_turn()
 
+    @property
+    def door(self) -> Door:
+        """The port that it came to."""
+        return door_of(self.transport)
+
     def named(self) -> None:
         """The client has a name; nothing more has to time out."""
         self._cancel_timeout()
@@ -319,23 +325,22 @@ class RelayProtocol(LineReceiver):
         return self._admit(peer, exempt=False)
 
     def _admit(self, peer: Peer, *, exempt: bool, is_new: bool = True) -> bool:
-        network = network_of(peer.host)
-        refused = self.relay.admission.connected(network, exempt=exempt, is_new=is_new)
+        refused = self.relay.admission.connected(peer.host, exempt=exempt, is_new=is_new)
         if refused is not None:
-            self._turn_away(peer, network, refused)
+            self._turn_away(peer, refused)
             return False
         if not exempt:
-            self.counted_network = network
+            self.counted_network = network_of(peer.host)
         return True
 
-    def _turn_away(self, peer: Peer, network: str, refused: NotAdmitted) -> None:
+    def _turn_away(self, peer: Peer, refused: NotAdmitted) -> None:
         if self.session is not None:
             self.session.close(refused.why, refused.refusal, lingers=False)
             return
-        self.relay.console.turned_away(peer, refused.why)
+        self.relay.turned_away(peer, refused)
         transport: Any = self.transport
         # What comes through a proxy does not come from the proxy's address.
-        if not is_proxied(transport) and not self.relay.admission.told.refuse(network):
+        if not is_proxied(transport) and not self.relay.admission.told.refuse(peer.host):
             self.abort()
             return
         transport.write(error_line(refused.refusal) + self.delimiter)

@@ -91,6 +91,11 @@ class Registry:
         """How many clients hold a name; bots do not count, each connection of a name does."""
         return self._client_count
 
+    @property
+    def name_count(self) -> int:
+        """How many names clients hold."""
+        return len(self._holders)
+
     def __iter__(self) -> Iterator[Recipient]:
         """Whoever holds a name, bots first, as of now, in the order of arrival."""
         return iter([*self._bots.values(), *self._holders.values()])

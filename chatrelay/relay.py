@@ -14,9 +14,10 @@ from functools import partial
 from twisted.logger import Logger
 
 from chatrelay.acquaintances import Acquaintances
-from chatrelay.admission import Admission
+from chatrelay.admission import Admission, NotAdmitted
+from chatrelay.bans import CHANGED, Bans
 from chatrelay.claims import Claims, FreeNames
-from chatrelay.console import Console
+from chatrelay.console import Console, Peer
 from chatrelay.flow import Flow
 from chatrelay.idle import Idle
 from chatrelay.ids import Ids
@@ -27,6 +28,7 @@ from chatrelay.mailbox.seams import Mailboxes
 from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
 from chatrelay.rooms.directory import Rooms
+from chatrelay.statistics import Statistics
 
 _log = Logger(namespace="chatrelay")
 
@@ -45,6 +47,8 @@ class Relay:
     :ivar ids: the ids of messages.
     :ivar mailboxes: the logs of owned names; ``None`` where nothing is kept.
     :ivar admission: the counts of connections.
+    :ivar bans: who is kept out.
+    :ivar statistics: what has been done since the start.
     :ivar allows_insecure_secrets: whether secrets are taken on any connection.
     :ivar is_public: whether strangers are expected: who is here is then told only to those who
         share a room or have exchanged messages.
@@ -90,7 +94,9 @@ class Relay:
         self.claims: Claims = claims or FreeNames()
         self.allows_insecure_secrets = allows_insecure_secrets
         self.is_public = is_public
-        self.admission = Admission(self.limits, seconds)
+        self.bans = Bans(wall_clock)
+        self.admission = Admission(self.limits, seconds, self.bans)
+        self.statistics = Statistics(seconds())
         self.sessions: dict[Connected, None] = {}
         self.pinging: dict[Connected, None] = {}
         self._idle = Idle()
@@ -198,6 +204,7 @@ class Relay:
         self.claims.tick(self._account_changed)
         if self.mailboxes is not None:
             self.mailboxes.tick()
+        self.bans.tick()
         self.console.tick()
 
     def revoke(self, key: bytes, revision: int) -> None:
@@ -205,7 +212,15 @@ class Relay:
         for device in self.registry.devices(key):
             self.guard(device, partial(device.revoke, revision))
 
+    def turned_away(self, peer: Peer, refused: NotAdmitted) -> None:
+        """Count and log a connection that may not stay."""
+        self.console.turned_away(peer, refused.why)
+        self.statistics.refusals[refused.refusal.code] += 1
+
     def _account_changed(self, key: bytes, revision: int) -> None:
+        if key == CHANGED:
+            self.bans.read_again()
+            return
         self.revoke(key, revision)
         if self.mailboxes is not None:
             self.mailboxes.refresh(key)

@@ -19,6 +19,7 @@ from chatrelay.errors import (
     Busy,
     LineTooLong,
     NameInUse,
+    NotAllowed,
     NotNamed,
     RateLimited,
     Refusal,
@@ -78,6 +79,7 @@ class Session(Leaver):
         self._answering: tuple[Iterator[bytes], bytes] | None = None
         self._turn_ends_s = 0.0
         relay.sessions[self] = None
+        relay.statistics.connections += 1
         relay.admission.add_unnamed(self)
 
     # What comes from the client.
@@ -181,13 +183,14 @@ class Session(Leaver):
     # What the modules that serve its lines ask for.
 
     @property
-    def is_named(self) -> bool:
-        """Whether it has been given a name; it keeps it when it is closed."""
-        return self._name is not None
+    def is_operator(self) -> bool:
+        """Whether its client has shown that it is an operator."""
+        return self.is_named and self.grant.is_proven and self.name.key in self.relay.operators
 
     def refuse(self, refusal: Refusal, ref: bytes) -> None:
         """Answer with a refusal; the third of a first line closes."""
         self.answer(wire.error_line(refusal), ref)
+        self.relay.statistics.refusals[refusal.code] += 1
         if self.state is State.NAMED:
             # Who is blocked is refused on the quick path, too.
             self.hold_if_over(self)
@@ -252,6 +255,8 @@ class Session(Leaver):
             raise UnknownCommand
         if self.state is State.UNNAMED and not verb.before_naming:
             raise NotNamed
+        if verb.for_operators and not self.is_operator:
+            raise NotAllowed
         self.begin_answer(verb.answer(self, command.arguments, ref), ref)
         self.go_on()
 

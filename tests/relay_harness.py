@@ -79,6 +79,9 @@ class MemoryTransport:
     def getPeer(self) -> IAddress:
         return self.address
 
+    def getHost(self) -> IAddress:
+        return IPv4Address("TCP", "127.0.0.1", 12_345)
+
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
             raise TypeError(data)

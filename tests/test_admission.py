@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.admission import Admission, Told
-from chatrelay.errors import TooManyClients
+from chatrelay.bans import Bans
 from chatrelay.limits import Limits
 from tests.relay_harness import World, what_is_left
 
@@ -26,7 +26,7 @@ class AdmissionTests(SynchronousTestCase):
         self.clock = Clock()
 
     def admission(self, limits: Limits) -> Admission:
-        return Admission(limits, self.clock.seconds)
+        return Admission(limits, self.clock.seconds, Bans(self.clock.seconds))
 
     def connect(self, admission: Admission, network: str, *, is_new: bool = True) -> str:
         refused = admission.connected(network, exempt=False, is_new=is_new)
@@ -99,8 +99,7 @@ class AdmissionTests(SynchronousTestCase):
 
     def test_room_for_clients(self) -> None:
         admission = self.admission(Limits(max_clients=2))
-        admission.check_room(1)
-        self.assertRaises(TooManyClients, admission.check_room, 2)
+        self.assertEqual([admission.is_full(count) for count in (1, 2, 3)], [False, True, True])
 
 
 class ToldTests(SynchronousTestCase):

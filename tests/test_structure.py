@@ -32,6 +32,7 @@ PURE = [
         "chatrelay.rates",
         "chatrelay.rooms.audience",
     ),
+    *("chatrelay.bans", "chatrelay.statistics"),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *(
         "chatrelay.acquaintances",

@@ -19,8 +19,10 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from chatrelay.accounts.authentication import Prover
+from chatrelay.accounts.bans import BanJournal
 from chatrelay.accounts.claims import AccountClaims
 from chatrelay.accounts.hashing import HashQueue
+from chatrelay.bans import Ban
 from chatrelay.ids import Ids
 from chatrelay.mailbox.mailboxes import Mailboxes
 from chatrelay.relay import Relay
@@ -79,7 +81,7 @@ class AccountService(Service):
 
         :raises StoreError: it can not be opened; with one sentence for the operator.
         """
-        owned, rooms, first_id, revision = self.store.open(
+        owned, rooms, first_id, revision, bans = self.store.open(
             partial(_begin, int(self._relay.wall_clock() * 1_000_000))
         )
         self._threads.start()
@@ -91,6 +93,7 @@ class AccountService(Service):
         self._mailboxes = Mailboxes(relay, self.store, owned, call_later=call_later)
         relay.keep(self._mailboxes, Ids(first_id))
         relay.rooms.keeping = Keeping(relay, self.store, self._mailboxes, rooms)
+        relay.bans.keep(BanJournal(self.store), bans)
         hashes: HashQueue[object] = HashQueue(relay.limits, self._in_thread)
         relay.claims = AccountClaims(
             self.store,
@@ -125,7 +128,7 @@ class AccountService(Service):
 
 def _begin(
     now_us: int, accounts: Accounts
-) -> tuple[list[tuple[int, bytes, bytes]], list[KeptRoom], int, int]:
+) -> tuple[list[tuple[int, bytes, bytes]], list[KeptRoom], int, int, list[Ban]]:
     # Microseconds: a file that is put back from a backup does not give again what it has given.
     first_id = accounts.logs.set_ids_aside(now_us)
     return (
@@ -133,6 +136,7 @@ def _begin(
         accounts.rooms.all(),
         first_id,
         accounts.last_revocation(),
+        accounts.bans.all(),
     )
 
 

@@ -8,14 +8,23 @@ wrote is served before it ends.
 
 from __future__ import annotations
 
-from chatrelay.commands import connection, kept_rooms, mailbox, owning, people, rooms
+from chatrelay.commands import (
+    banning,
+    connection,
+    kept_rooms,
+    mailbox,
+    operators,
+    owning,
+    people,
+    rooms,
+)
 from chatrelay.commands.verb import Verb
 
 VERBS: dict[bytes, Verb] = {
     verb.word: verb
     for verb in (
         *(*connection.VERBS, *owning.VERBS, *mailbox.VERBS, *people.VERBS),
-        *(*rooms.VERBS, *kept_rooms.VERBS),
+        *(*rooms.VERBS, *kept_rooms.VERBS, *operators.VERBS, *banning.VERBS),
     )
 }
 """Every command that this relay has, by its word."""

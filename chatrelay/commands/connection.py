@@ -16,7 +16,7 @@ CAPS = (b"id", b"time", b"echo", b"ping", b"ack", b"receipts")
 """What a client may ask to have added to what it is sent."""
 
 
-def _help(_session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
+def _help(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
     # The table is made of the modules of this package, this one too.
     from chatrelay.commands import VERBS  # noqa: PLC0415
 
@@ -29,7 +29,9 @@ def _help(_session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
     else:
         yield b"!help %NAME%TEXT :send TEXT to NAME; %NAME,NAME%TEXT to several"
     for verb in verbs:
-        yield f"!help {verb.form} :{verb.purpose}".encode()
+        if words or session.is_operator or not verb.for_operators:
+            purpose = f"operators: {verb.purpose}" if verb.for_operators else verb.purpose
+            yield f"!help {verb.form} :{purpose}".encode()
     yield b"!end help"
 
 

@@ -26,6 +26,7 @@ class Verb(NamedTuple):
     :ivar purpose: what it is for, a few words.
     :ivar answer: what answers it.
     :ivar before_naming: whether it needs no name.
+    :ivar for_operators: whether others may not use it.
     """
 
     word: bytes
@@ -33,6 +34,7 @@ class Verb(NamedTuple):
     purpose: str
     answer: Answer
     before_naming: bool = False
+    for_operators: bool = False
 
 
 def wrong_form(form: str) -> BadLine:

@@ -108,6 +108,16 @@ class Mailboxes:
             self._mailboxes[owned.account] = mailbox
         return mailbox
 
+    @property
+    def owned_count(self) -> int:
+        """How many names have an account."""
+        return len(self._owned)
+
+    @property
+    def used_bytes(self) -> int:
+        """What everything takes in the store, when that was last known; 0 until it is."""
+        return self._upkeep.used_bytes
+
     def is_owned(self, key: bytes) -> bool:
         """Whether a name had an account when that was last looked at."""
         return key in self._owned

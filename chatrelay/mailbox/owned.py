@@ -35,6 +35,9 @@ class OwnedNames:
     def __contains__(self, key: bytes) -> bool:
         return key in self._by_key
 
+    def __len__(self) -> int:
+        return len(self._by_key)
+
     def get(self, key: bytes) -> Owned | None:
         """Who owns a name; ``None`` if nobody does."""
         return self._by_key.get(key)

@@ -125,6 +125,14 @@ class Surroundings(Protocol):
 class Mailboxes(Protocol):
     """The logs of owned names, as sessions see them."""
 
+    @property
+    def owned_count(self) -> int:
+        """How many names have an account."""
+
+    @property
+    def used_bytes(self) -> int:
+        """What everything takes in the store, when that was last known; 0 until it is."""
+
     def find(self, key: bytes) -> Mailbox | None:
         """The mailbox of a name; ``None`` if nobody owns it."""
 

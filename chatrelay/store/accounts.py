@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from chatrelay.names import Name
+from chatrelay.store.bans import StoredBans
 from chatrelay.store.logs import Logs
 from chatrelay.store.rooms import Rooms
 
@@ -113,6 +114,7 @@ class Accounts:
 
     :ivar logs: their logs, and those of rooms.
     :ivar rooms: the rooms that they keep.
+    :ivar bans: who is kept out.
 
     `find`, `owned`, `look_up`, `count`, iteration, `last_revocation`, `is_revoked` and
     `revocations_after` only read.  All others write, and are called inside a
@@ -125,6 +127,7 @@ class Accounts:
         self._connection = connection
         self.rooms = Rooms(connection)
         self.logs = Logs(connection, self.rooms)
+        self.bans = StoredBans(connection)
 
     def find(self, key: bytes) -> Account | None:
         """The account of a name."""
