@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.accounts import tool
 from chatrelay.accounts.secrets import is_right
 from chatrelay.accounts.tool import main
+from chatrelay.bans import CHANGED, Ban, read_target
 from chatrelay.secret import check_secret
 from chatrelay.store.accounts import Account, Accounts
 from chatrelay.store.database import FILE_NAME, Database
@@ -402,3 +403,65 @@ class ProcessTests(ToolTestCase):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         accounts = Accounts(relay.connection)
         self.assertEqual([each.key for each in accounts.revocations_after(0)], [b"carol"])
+
+
+class BanTests(ToolTestCase):
+    """The way out of a ban that keeps out the operator himself."""
+
+    def ban(self, written: bytes, until_s: float | None = None, why: bytes = b"") -> None:
+        database = Database.open(self.directory, exclusive=False)
+        with database.transaction():
+            one = Ban(read_target(written), self.now_s, until_s, b"alice", why)
+            Accounts(database.connection).bans.add(one)
+        database.close()
+
+    def test_the_list(self) -> None:
+        self.ban(b"Mallory", why="zu laut \N{RIGHT-TO-LEFT OVERRIDE}".encode())
+        self.ban(b"203.0.113.0/24", NOW_S + 7200)
+        self.ban(b"203.0.113.9")
+        self.ban(b"name=10.0.0.1", NOW_S + 1)
+        self.now_s += 1
+        status, out, err = self.run_tool("bans")
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(
+            out.splitlines(),
+            [
+                "banned          until             since             by     why",
+                "Mallory         for good          2026-09-21 14:13  alice  zu laut \\u202e",
+                "203.0.113.0/24  2026-09-21 16:13  2026-09-21 14:13  alice",
+                "203.0.113.9     for good          2026-09-21 14:13  alice",
+            ],
+        )
+
+    def test_an_empty_list(self) -> None:
+        self.add("carol")
+        self.assertEqual(
+            self.run_tool("bans"), (0, f"There are no bans in {self.directory}.\n", "")
+        )
+        self.assert_refused(2, "bans takes no NAME", "bans", "carol")
+
+    def test_unban(self) -> None:
+        for written, again, shown in [
+            (b"Mallory", "MALLORY", "MALLORY"),
+            (b"203.0.113.0/24", "203.0.113.7/24", "203.0.113.0/24"),
+            (b"::ffff:203.0.113.7", "203.0.113.7", "203.0.113.7"),
+            (b"name=10.0.0.1", "name=10.0.0.1", "name=10.0.0.1"),
+        ]:
+            self.ban(written)
+            self.assertEqual(
+                self.run_tool("unban", again),
+                (0, f"{shown} is not banned any more, within 5 seconds.\n", ""),
+            )
+            self.assert_refused(1, f"there is no ban of {shown}; bans lists them", "unban", again)
+        # That is what a running relay looks for.
+        self.assertEqual(self.revocations(), [CHANGED] * 4)
+
+    def test_what_can_not_be_banned(self) -> None:
+        self.add("carol")
+        for arguments, words in [
+            ([], "give one"),
+            (["a", "b"], "give one"),
+            (["203.0.113.0/99"], "203.0.113.0/24"),
+            (["#ops"], "a name, an address"),
+        ]:
+            self.assert_refused(2, words, "unban", *arguments)

@@ -1,4 +1,7 @@
-"""What an operator does with accounts: add, list, disable, enable, remove, reset."""
+"""
+What an operator does with accounts: add, list, disable, enable, remove, reset; and with bans where
+he can not come in to do it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from wcwidth import wcswidth
 
 from chatrelay.accounts.secrets import hash_secret, make_secret
 from chatrelay.accounts.tool_options import ToolOptions
+from chatrelay.bans import Target, shown
 from chatrelay.errors import ChatrelayError, Misuse
 from chatrelay.names import SERVER_NAME, Name
 from chatrelay.printable import printable
@@ -100,6 +104,8 @@ def _run(
             "enable": tool.enable,
             "remove": tool.remove,
             "reset": tool.reset,
+            "bans": tool.bans,
+            "unban": tool.unban,
         }
         commands[command]()
     finally:
@@ -176,8 +182,32 @@ class _Tool:
             state = "disabled" if account.is_disabled else "active"
             times = _utc(account.created_s), _utc(account.last_login_s)
             rows.append((_shown(account), state, *times))
+        self._print_table(rows, "accounts")
+
+    def bans(self) -> None:
+        rows = [("banned", "until", "since", "by", "why")]
+        now_s = self._seconds()
+        for ban in self._accounts.bans.all():
+            if not ban.has_ended(now_s):
+                until = "for good" if ban.until_s is None else _utc(ban.until_s)
+                said = printable(ban.made_by), printable(ban.why)
+                rows.append((printable(shown(ban.target)), until, _utc(ban.made_s), *said))
+        self._print_table(rows, "bans")
+
+    def unban(self) -> None:
+        target: Target = self._options["target"]
+        with self._database.transaction():
+            if not self._accounts.bans.remove(target):
+                raise _CannotError(
+                    f"there is no ban of {printable(shown(target))}; bans lists them"
+                )
+            self._accounts.bans.note_change(self._seconds())
+        print(f"{printable(shown(target))} is not banned any more, {_WITHIN}.")
+
+    def _print_table(self, rows: Sequence[Sequence[str]], what: str) -> None:
+        """Print rows below the first one, which is the heading."""
         if len(rows) == 1:
-            print(f"There are no accounts in {shown_path(self._database.directory)}.")
+            print(f"There are no {what} in {shown_path(self._database.directory)}.")
             return
         widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
         for row in rows:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from twisted.python import usage
 
 from chatrelay._version import __version__
-from chatrelay.errors import BadName
+from chatrelay.bans import read_target
+from chatrelay.errors import BadLine, BadName
 from chatrelay.names import parse_name
 from chatrelay.private_input import SECRET_VARIABLE
 
@@ -27,6 +28,33 @@ class _ListOptions(usage.Options):
         """Refuse arguments."""
         if arguments:
             raise usage.UsageError("list takes no NAME")
+
+
+class _BansOptions(usage.Options):
+    """No options."""
+
+    longdesc = "List who is banned. Times are UTC."
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse arguments."""
+        if arguments:
+            raise usage.UsageError("bans takes no NAME")
+
+
+class _UnbanOptions(usage.Options):
+    """What is banned."""
+
+    synopsis = "NAME|ADDRESS|NETWORK"
+    longdesc = "What is banned is written as bans shows it."
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Take one name, address or network."""
+        if len(arguments) != 1:
+            raise usage.UsageError("give one name, address or network, as bans shows it")
+        try:
+            self["target"] = read_target(os.fsencode(arguments[0]))
+        except (BadLine, BadName) as error:
+            raise usage.UsageError(error.sentence) from None
 
 
 class _NameOptions(usage.Options):
@@ -77,6 +105,8 @@ _SUB_COMMANDS: list[tuple[str, None, type[usage.Options], str]] = [
     ("enable", None, _NameOptions, "Let its owner take a disabled name again."),
     ("remove", None, _NameOptions, "Make a name free, and forget its secret and tokens."),
     ("reset", None, _SecretOptions, "Give a name another secret, and drop its tokens."),
+    ("bans", None, _BansOptions, "List whom operators have banned."),
+    ("unban", None, _UnbanOptions, "Take a ban back."),
 ]
 _COMMANDS = ", ".join(command for command, *_ in _SUB_COMMANDS)
 
@@ -86,7 +116,7 @@ class ToolOptions(usage.Options):
     The options of the accounts tool.
 
     After parsing, ``self["data"]`` is a directory or ``None``, `subCommand` one of the commands
-    and `subOptions` its options: ``name``, ``generate`` and ``secret-file``.
+    and `subOptions` its options: ``name``, ``generate`` and ``secret-file``, or ``target``.
     """
 
     synopsis = "python -m chatrelay.accounts [--data DIR]"
