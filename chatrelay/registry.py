@@ -100,6 +100,11 @@ class Registry:
         """Whoever holds a name, bots first, as of now, in the order of arrival."""
         return iter([*self._bots.values(), *self._holders.values()])
 
+    def held(self) -> Iterator[tuple[bytes, list[Device]]]:
+        """The keys of the names that clients hold, as of now, and the connections that do."""
+        for key in list(self._holders):
+            yield key, self.devices(key)
+
     def find(self, key: bytes) -> Recipient | None:
         """Who holds the name with this key."""
         return self._holders.get(key) or self._bots.get(key)

@@ -28,6 +28,7 @@ from chatrelay.mailbox.seams import Mailboxes
 from chatrelay.names import Name, parse_name
 from chatrelay.registry import Registry
 from chatrelay.rooms.directory import Rooms
+from chatrelay.rooms.everyone import Everyone
 from chatrelay.statistics import Statistics
 
 _log = Logger(namespace="chatrelay")
@@ -41,6 +42,7 @@ class Relay:
     :ivar registry: the names and who holds them.
     :ivar rooms: the rooms and who is in them.
     :ivar acquaintances: who has exchanged messages with whom, on a public relay.
+    :ivar everyone: everybody who is connected with a name.
     :ivar flow: back-pressure and the memory of all outboxes.
     :ivar console: what the operator reads.
     :ivar claims: who decides on names.
@@ -104,6 +106,7 @@ class Relay:
         self.rooms = Rooms(self)
         self.acquaintances = Acquaintances()
         self.registry.follower = self
+        self.everyone = Everyone(self)
         self.mailboxes: Mailboxes | None = None
         self._ticked_s = seconds()
 

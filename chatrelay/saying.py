@@ -1,6 +1,6 @@
 """
 What is said in a room: to those who are here, and into the logs of members who are not
-(docs/protocol.rst, *Rooms*).
+(docs/protocol.rst, *Rooms*); and what operators say to everybody.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay.claims import Decided
-from chatrelay.errors import Refusal, StoreFailed, UnknownRoom
+from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownRoom
 from chatrelay.mailbox.entries import texts_of
 from chatrelay.names import Name, parse_room
 from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
 from chatrelay.pending import await_decision
 from chatrelay.rooms.room import Room
 from chatrelay.stamps import Stamp
+from chatrelay.wire import EVERYONE
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -49,6 +50,27 @@ def say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
     :param count: how many.
     """
     _when_known(session, room, partial(_say_run, session, room, lines, count), b"")
+
+
+def announce(session: Session, text: bytes, ref: bytes) -> None:
+    """
+    Say something to everybody who is here.
+
+    :param ref: what the answer carries; without one there is none.
+    :raises NotAllowed: the client is no operator.
+    """
+    if not session.is_operator:
+        raise undelivered(session, EVERYONE, text, NotAllowed())
+    everyone = Name(EVERYONE, EVERYONE)
+    if ref and is_answered_again(session, EVERYONE, everyone, text, ref):
+        return
+    relay = session.relay
+    relay.console.operator_did(session.name.shown, session.peer, b"%*%" + text)
+    relay.everyone.say(session, text)
+    if ref:
+        session.answer_sent(EVERYONE, ref)
+        accept(session, everyone, (ref,), text, None)
+    note_sent(session, 0)
 
 
 def _when_known(session: Session, room: Room, then: Callable[[], None], ref: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chatrelay import wire
 from chatrelay.claims import Decided
-from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownName
+from chatrelay.errors import Refusal, StoreFailed, UnknownName
 from chatrelay.interfaces import RunRecipient
 from chatrelay.lines import Block
 from chatrelay.mailbox.mailbox import Mailbox
@@ -23,7 +23,7 @@ from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, u
 from chatrelay.pending import await_decision
 from chatrelay.refs import AcceptedRun
 from chatrelay.rooms.room import Room
-from chatrelay.saying import say, say_run
+from chatrelay.saying import announce, say, say_run
 from chatrelay.stamps import Stamp
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
     session.messages_in += 1
     first_target = message.targets[0]
     if first_target == wire.EVERYONE:
-        raise undelivered(session, first_target, message.text, NotAllowed())
+        announce(session, message.text, ref)
+        return
     if is_room(first_target):
         say(session, first_target, message.text, ref)
         return

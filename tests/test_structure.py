@@ -32,7 +32,7 @@ PURE = [
         "chatrelay.rates",
         "chatrelay.rooms.audience",
     ),
-    *("chatrelay.bans", "chatrelay.statistics"),
+    *("chatrelay.bans", "chatrelay.statistics", "chatrelay.rooms.everyone"),
     *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
     *(
         "chatrelay.acquaintances",

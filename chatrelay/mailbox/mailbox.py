@@ -220,13 +220,14 @@ class Mailbox:
         self._add(pending)
         return pending
 
-    def take_said(self, sender: Recipient, run: Run) -> Pending | None:
+    def take_said(self, sender_key: bytes, run: Run) -> Pending | None:
         """
-        Take into its log what was said in a room, as much as there is room for.
+        Take into its log what was said in a room or to everybody, as much as there is room for.
 
+        :param sender_key: of whom it would block.
         :returns: what will be committed; ``None`` for nothing.
         """
-        if not self.is_loaded or sender.name.key in self.blocked or self._keeper.is_full:
+        if not self.is_loaded or sender_key in self.blocked or self._keeper.is_full:
             return None
         fitting = self._unread.fitting(run)
         if fitting is None:

@@ -171,7 +171,7 @@ class Room:
         for key in self._logged:
             mailbox = self._relay.mailboxes.find(key) if self._relay.mailboxes else None
             if mailbox is not None and key != sender.name.key:
-                part = mailbox.take_said(sender, run)
+                part = mailbox.take_said(sender.name.key, run)
                 if part is not None:
                     parts.append(part)
         return Whole(run, parts) if parts else None
