@@ -555,6 +555,7 @@ class CommandTests(ClientCase):
             lambda: client.history(after=0),
             lambda: client.ack(None),
             lambda: client.send("bob", b"hi"),
+            lambda: client.send("#ops", "hi", wait="acked"),
             lambda: client.join("ops"),
             lambda: client.join("#"),
             lambda: client.leave("#a b"),

@@ -69,6 +69,8 @@ class ClientOptionsTests(SynchronousTestCase):
             ("a b",),
             ("",),
             ("--to", "b%b", "carol"),
+            ("--to", "#", "carol"),
+            ("--to", "#a,#b", "carol"),
             ("--port", "0", "carol"),
             ("--port", "65536", "carol"),
             ("--port", "x", "carol"),
@@ -94,8 +96,8 @@ class SendTests(SynchronousTestCase):
             (("--send=#ops", "--", "carol"), Task("#ops", "--", "sent", 90.0)),
             (("carol", "--send", "bob", "-", "--wait", "stored"), Task("bob", None, "stored", 90)),
             (
-                ("carol", "--timeout", "0.5", "--send", "*", "--send", "--wait", "acked"),
-                Task("*", "--send", "acked", 0.5),
+                ("carol", "--timeout", "0.5", "--send", "*", "--send", "--wait", "stored"),
+                Task("*", "--send", "stored", 0.5),
             ),
         ]:
             options = self.parse(*arguments)
@@ -116,6 +118,9 @@ class SendTests(SynchronousTestCase):
             ("carol", "--send", "bob", "hi", "dave"),
             ("carol", "--send", "bob", "hi", "--to", "dave"),
             ("carol", "--send", "bob", "hi", "--wait", "read"),
+            ("carol", "--send", "#ops", "hi", "--wait", "acked"),
+            ("carol", "--send", "*", "-", "--wait", "acked"),
+            ("carol", "--send", "#o ps", "hi"),
             ("carol", "--send", "bob", "hi", "--timeout", "0"),
             ("carol", "--send", "bob", "hi", "--timeout", "nan"),
             ("carol", "--send", "bob", "hi", "--timeout", "soon"),

@@ -309,14 +309,16 @@ def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tupl
     return line, [target for target in targets if once.pop(check_name(target).key, None)]
 
 
-def check_level(wait: str) -> None:
+def check_level(wait: str, targets: Sequence[str]) -> None:
     """
     Check what a program wants to wait for.
 
-    :raises Misuse: it is none of `LEVELS`.
+    :raises Misuse: it is none of `LEVELS`, or not told of such a target.
     """
     if wait not in LEVELS:
         raise Misuse(f"A message is waited for until it is {' or '.join(LEVELS)}, not {wait!r}.")
+    if wait == "acked" and any(is_room(target) or target == EVERYONE for target in targets):
+        raise Misuse("What many are sent is not acked as a whole: wait until it is stored.")
 
 
 def command_line(line: str, max_line_bytes: int) -> bytes:

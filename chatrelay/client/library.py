@@ -160,7 +160,7 @@ class Client(Commands):
         :param text: one line, of what `chatrelay.wire.check_text` takes.
         :param wait: what is waited for: that the message is at least ``sent``, at least
             ``stored`` in the log of an owned name, or ``acked`` by its program, for which
-            this connection needs the cap ``receipts``.
+            this connection needs the cap ``receipts``; of a room that is not told.
         :param on_answer: called with the `Answer` as soon as it is known, and if it is asked for
             again on another connection again, be more waited for or not.
         :returns: fires with the `Answer` when it is true.  Fails with a
@@ -197,7 +197,7 @@ class Client(Commands):
         wait: Level,
         on_answer: Callable[[Answer], None] | None = None,
     ) -> Deferred[list[Outcome]]:
-        core.check_level(wait)
+        core.check_level(wait, targets)
         if wait == "acked" and self._connection is not None and "receipts" not in self._caps:
             raise Misuse(
                 "To wait for an ack, ask for the cap 'receipts'; the relay has to have it."

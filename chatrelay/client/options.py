@@ -85,8 +85,8 @@ class ClientOptions(usage.Options):
         ["host", None, None, f"The relay's host, IPv4 or IPv6 [default: {DEFAULT_HOST}]."],
         ["port", "p", None, f"Its port [default: {DEFAULT_PORT}]."],
         ["server", "s", None, "A Twisted client endpoint instead, as unix:/run/chatrelay.sock."],
-        ["to", "t", None, "The name that plain lines go to."],
-        ["send", None, None, "Send TEXT to a name and end; '-' sends the lines of the input."],
+        ["to", "t", None, "The name or room that plain lines go to."],
+        ["send", None, None, "Send TEXT to a name or room and end; '-': the lines of the input."],
         ["wait", None, None, "With --send: until it is sent, stored or acked [default: sent]."],
         ["timeout", None, None, f"With --send: for S seconds [default: {DEFAULT_TIMEOUT_S:.0f}]."],
         ["secret-file", None, None, "A file with NAME's secret, which only you can read."],
@@ -187,13 +187,14 @@ class ClientOptions(usage.Options):
             raise usage.UsageError("--timeout is a number of seconds, more than 0.")
         if not self._text:
             raise usage.UsageError("--send: TEXT is empty.")
-        if self._text == STANDARD_INPUT:
-            return Task(self["send"], None, wait, timeout_s)
         try:
-            core.message_line([self["send"]], self._text, DEFAULT_MAX_LINE_BYTES)
+            core.check_level(wait, [self["send"]])
+            if self._text != STANDARD_INPUT:
+                core.message_line([self["send"]], self._text, DEFAULT_MAX_LINE_BYTES)
         except Misuse as misuse:
             raise usage.UsageError(f"--send: {misuse}") from None
-        return Task(self["send"], self._text, wait, timeout_s)
+        text = None if self._text == STANDARD_INPUT else self._text
+        return Task(self["send"], text, wait, timeout_s)
 
     def claim(self, environment: MutableMapping[str, str]) -> Claim:
         """
@@ -233,12 +234,15 @@ class ClientOptions(usage.Options):
 
     def _check_name(self, option: str) -> None:
         is_target = option in ("to", "send")
-        if is_target and (self[option] == "*" or self[option].startswith("#")):
+        if is_target and self[option] == core.EVERYONE:
             return
         if is_target and "," in self[option]:
             raise usage.UsageError(f"--{option} takes one name only.")
         try:
-            core.check_name(self[option])
+            if is_target and core.is_room(self[option]):
+                core.check_room(self[option])
+            else:
+                core.check_name(self[option])
         except Misuse as misuse:
             label = "NAME" if option == "name" else f"--{option}"
             raise usage.UsageError(f"{label}: {misuse}") from None
