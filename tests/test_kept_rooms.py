@@ -233,6 +233,23 @@ class AwayTests(KeptWorldTests):
         dave.send(b"/join #b\n%#b%hi\n")
         self.assertTrue(self.bob.told()[-1].endswith(b" %#b%dave%hi"))
 
+    def test_echo_with_acks(self) -> None:
+        """One's own messages are not in one's log: they come back all the same, and once."""
+        phone = self.back(b"bob", caps=b"echo")
+        self.bob.send(b"/caps ack echo time\n")
+        self.bob.told()
+        phone.told()
+        self.alice.send(b"%#ops%one\n")
+        self.bob.send(b"@ref=1 %#ops%two\n")
+        here, there = self.bob.told(), phone.told()
+        self.assertEqual(
+            [line.rpartition(b"%")[2] for line in here if b"%#" in line], [b"one", b"two"]
+        )
+        [own] = [line for line in here if line.endswith(b"%two")]
+        self.assertRegex(own, rb"\A@id=\w+;time=\S+ %#ops%bob%two\Z")
+        self.assertEqual(there, [b"%#ops%alice%one", b"%#ops%bob%two"])
+        self.assertIn(b"@ref=1 !sent #ops", [line.partition(b" id=")[0] for line in here])
+
     def test_over_a_restart(self) -> None:
         self.bob.reset()
         self.alice.send(b"@ref=1 %#ops%one\n")

@@ -5,7 +5,7 @@ written alike, and written to each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from typing import NamedTuple
 
 from chatrelay.flow import Flow, Gate, Holder
@@ -26,6 +26,11 @@ class Writing(NamedTuple):
     eol: bytes
     has_id: bool
     has_time: bool
+
+    @classmethod
+    def of(cls, device: Listener) -> Writing:
+        """How a connection is written now."""
+        return cls(device.eol, b"id" in device.caps, b"time" in device.caps)
 
     def encode(self, lines: bytes, stamp: Stamp, clock: Clock) -> bytes:
         """
@@ -130,8 +135,7 @@ class Audience:
 
         :param is_live: whether it is written what is said; if not it reads that out of a log.
         """
-        writing = Writing(device.eol, b"id" in device.caps, b"time" in device.caps)
-        wanted = writing if is_live else None
+        wanted = Writing.of(device) if is_live else None
         before = self._writings.get(device)
         self._writings[device] = wanted
         if before == wanted:
@@ -168,6 +172,17 @@ class Audience:
                 device.messages_out += count
                 if outbox.unsent_bytes > most_bytes:
                     self._flow.over_mark(outbox, self.gate)
+
+    def write_back(
+        self, devices: Iterable[Listener], lines: bytes, count: int, stamp: Stamp
+    ) -> None:
+        """Write to connections of who said it; those that are live have it by `write`."""
+        for device in devices:
+            if self._writings.get(device) is None:
+                device.outbox.write(Writing.of(device).encode(lines, stamp, self._clock))
+                device.messages_out += count
+                if device.outbox.unsent_bytes > self._limits.high_water_bytes:
+                    self._flow.over_mark(device.outbox, device.gate)
 
     def tell(self, line: bytes, spared: Collection[Listener] = ()) -> None:
         """

@@ -152,6 +152,10 @@ class Room:
                 spared += self._members[key].devices
         stamp = stamp or Stamp(self._relay, count)
         self._audience.write(said, count, stamp, spared)
+        if member.name.key in self._logged:
+            # What others say they read out of their log, which has nothing of this.
+            echoing = [device for device in member.devices if device.wants_echo]
+            self._audience.write_back(echoing, said, count, stamp)
         speaker: object = sender
         for device in member.devices:
             if device is speaker:
