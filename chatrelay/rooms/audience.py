@@ -191,12 +191,18 @@ class Audience:
         :param spared: who does not get it.
         """
         most_bytes = self._limits.high_water_bytes
+        ended: dict[bytes, bytes] = {}
         for device in self._writings:
-            if device not in spared:
-                device.answer(line, b"")
-                if device.outbox.unsent_bytes > most_bytes:
-                    # Nobody waits for who is only told something.
-                    self._flow.over_mark(device.outbox, None)
+            if device in spared:
+                continue
+            data = ended.get(device.eol)
+            if data is None:
+                data = ended[device.eol] = line + device.eol
+            outbox = device.outbox
+            outbox.write(data)
+            if outbox.unsent_bytes > most_bytes:
+                # Nobody waits for who is only told something.
+                self._flow.over_mark(outbox, None)
 
     def _take_out(self, device: Listener, writing: Writing) -> None:
         group = self._groups[writing]
