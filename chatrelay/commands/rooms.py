@@ -46,17 +46,17 @@ def _joined_lines(session: Session, room: Room) -> Iterator[bytes]:
 
 
 def _member_lines(room: Room) -> Iterator[bytes]:
-    shown, head = room.name.shown, b"!members " + room.name.shown
-    count, line = 0, head
-    for member in room.members():
-        line += b" " + member.name.shown
-        count += 1
-        if len(line) >= _NAMES_BYTES:
-            yield line
-            line = head
-    if line != head:
-        yield line
-    yield b"!end members %b %d" % (shown, count)
+    head = b"!members " + room.name.shown + b" "
+    names = [member.name.shown for member in room.members()]
+    listed = b" ".join(names)
+    start = 0
+    while start < len(listed):
+        end = listed.find(b" ", start + _NAMES_BYTES - len(head))
+        if end < 0:
+            end = len(listed)
+        yield head + listed[start:end]
+        start = end + 1
+    yield b"!end members %b %d" % (room.name.shown, len(names))
 
 
 def _leave(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
