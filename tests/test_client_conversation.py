@@ -155,6 +155,28 @@ class ConversationTests(ConversationCase):
         self.assertIsNone(self.conversation.target)
         self.assertEqual(self.type("more"), [])
 
+    def test_came_just_now(self) -> None:
+        """Who was not here when that was asked, and was when the message came, is the target."""
+        self.here.discard("bob")
+        self.conversation.typed("%bob%hi")
+        lines = self.relay.lines()
+        for line, answer in zip(lines, (b"!offline bob", b"!pong .", b"!sent bob"), strict=True):
+            self.relay.say(line.partition(b" ")[0] + b" " + answer)
+        self.here.add("bob")
+        self.serve()
+        self.assertEqual(self.conversation.target, "bob")
+
+    def test_presence_is_not_told(self) -> None:
+        """A relay that hides who is here would not tell when the target leaves, either."""
+        answers = self.answers
+        self.answers = lambda line: ["!offline bob"] if line == "/watch bob" else answers(line)
+        self.assertEqual(self.type("%bob%hi", "more"), ["%bob%hi"])
+        self.assertIn(
+            "* You are not told when bob leaves, before you have an answer", self.shown[1]
+        )
+        self.answers = answers
+        self.assertEqual(self.type("%bob%hi", "more"), ["%bob%hi", "%bob%more"])
+
     def test_several(self) -> None:
         """Several names are no target; each refusal is told."""
         self.type("%bob%hi", "%dave,nobody%both")

@@ -313,8 +313,8 @@ class RoomTests(RoomCase):
         self.here = {"bob"}
         answers = self.answers
         self.answers = lambda line: (
-            ["!who bob idle=0 rooms=#ops", "!who carol idle=0 rooms=#ops,#dev", "!end who 2"]
-            if line == "/who"
+            ["!who carol idle=0 rooms=#ops,#dev", "!end who 1"]
+            if line == "/who carol"
             else answers(line)
         )
         self.shown.clear()
@@ -324,6 +324,26 @@ class RoomTests(RoomCase):
         self.assertNotIn("joined", " ".join(self.shown))
         self.assertEqual(self.conversation.rooms.joined, ["#ops", "#dev"])
         self.assertIn("bob", self.conversation.rooms.members("#ops"))
+
+    def test_another_name_in_rooms(self) -> None:
+        """A name that is owned brings its own rooms."""
+        self.rooms = {"#dev": ["karl"]}
+        self.conversation.typed("/name karl his-secret")
+        line, fence = self.relay.lines()
+        self.relay.say(
+            line.partition(b" ")[0] + b" !welcome karl max-line=8192 :Hi.",
+            fence.partition(b" ")[0] + b" !pong .",
+        )
+        answers = self.answers
+        self.answers = lambda line: (
+            {
+                "/who karl": ["!who karl rooms=#dev", "!end who 1"],
+                "/join #dev": ["!joined #dev karl", "!members #dev karl", "!end members #dev 1"],
+            }.get(line)
+            or answers(line)
+        )
+        self.serve()
+        self.assertEqual(self.shown[-2:], ["* You are karl now.", "* You are in #dev."])
 
     def test_first_target(self) -> None:
         """--to with a room joins it."""

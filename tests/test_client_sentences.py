@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client.core import Reply, parse_line
-from chatrelay.client.sentences import sentence_of
+from chatrelay.client.sentences import sentence_of, with_short_lists
 
 
 class SentenceTests(SynchronousTestCase):
@@ -89,6 +89,20 @@ class SentenceTests(SynchronousTestCase):
             ("!joined #ops", "joined #ops"),
         ]:
             self.assertEqual(sentence_of(parse_line(line.encode()), "carol", UTC), shown)
+
+    def test_long_lists(self) -> None:
+        """Of many members the first are named, and how many there are."""
+        for lines, shown in [
+            (["!members #ops a b", "!end members #ops 2"], ["In #ops: a, b"]),
+            (
+                ["!joined #ops a", "!members #ops a b", "!members #ops c", "!end members #ops 3"],
+                ["a joined #ops.", "In #ops: a, b", "… 3 members in all"],
+            ),
+            (["!who bob", "!end who 1"], ["bob", "1 is here."]),
+        ]:
+            events = with_short_lists([parse_line(line.encode()) for line in lines])
+            said = [sentence_of(event, "carol", UTC) for event in events]
+            self.assertEqual([sentence for sentence in said if sentence is not None], shown)
 
     @given(
         st.sampled_from(["joined", "invited", "unkept", "members", "topic", "kept", "room", "who"]),

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from chatrelay.client import display
 from chatrelay.client.core import (
     EVERYONE,
+    Answer,
     Disconnected,
     Outcome,
     is_room,
@@ -26,7 +27,8 @@ from chatrelay.client.incoming import Incoming
 from chatrelay.client.library import Client
 from chatrelay.client.reading import Reading
 from chatrelay.client.registering import Ask, register_name
-from chatrelay.client.target import Choice
+from chatrelay.client.sentences import with_short_lists
+from chatrelay.client.target import Choice, WhyNot
 from chatrelay.client.typed import (
     CLIENT_HELP,
     Choose,
@@ -243,7 +245,16 @@ class Conversation(Incoming):
             if outcome.state != "sent":
                 self._target.note_owned(outcome.target)
         if typed.chooses is not None:
-            self._target.settle(choice, await (following or self._target.follow(choice)))
+            why_not = await (following or self._target.follow(choice))
+            await self._settle(choice, why_not, outcomes)
+
+    async def _settle(
+        self, choice: Choice | None, why_not: WhyNot | None, outcomes: list[Outcome]
+    ) -> None:
+        is_sent = any(isinstance(one, Answer) and one.state == "sent" for one in outcomes)
+        if is_sent and why_not is not None and why_not.is_absence:
+            why_not = await self._target.follow_again(choice)
+        self._target.settle(choice, why_not)
 
     async def _answered(self, sending: Deferred[list[Outcome]], quoted: str) -> list[Outcome]:
         self._unanswered = quoted
@@ -284,6 +295,7 @@ class Conversation(Incoming):
         events = await self._client.command(typed.line)
         for event in events:
             self._note(event)
+        for event in with_short_lists(events):
             self._tell_event(event)
         if typed.verb == "watch":
             self._target.watched_by_user.extend(words)
@@ -291,6 +303,7 @@ class Conversation(Incoming):
             self._target.unwatched(words)
         elif typed.verb in ("name", "register"):
             self._close_rooms()
+            await self._enter_own_rooms(self._client)
             await self._catch_up()
 
     def _tell_help(self, typed: RunCommand) -> None:

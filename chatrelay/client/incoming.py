@@ -100,19 +100,18 @@ class Incoming:
             for event in await client.command("/watch " + " ".join(watched)):
                 self._tell_event(event)
         for event in replies(await client.command("/who"), "who"):
-            if not event.arguments:
-                continue
-            name, *words = event.arguments
-            self._know(name)
-            if same_name(name, client.name):
-                await self._enter_rooms(client, words)
+            if event.arguments:
+                self._know(event.arguments[0])
+        await self._enter_own_rooms(client)
         for event in replies(await client.command("/help"), "help"):
             form = event.arguments[0] if event.arguments else ""
             if form.startswith("/") and form[1:] not in self.verbs:
                 self.verbs.append(form[1:])
 
-    async def _enter_rooms(self, client: Client, words: list[str]) -> None:
+    async def _enter_own_rooms(self, client: Client) -> None:
         """Learn of the rooms that the name is in already: it is owned, or has other devices."""
+        asked = await client.command(f"/who {client.name}")
+        words = [word for event in replies(asked, "who") for word in event.arguments[1:]]
         written = next((word[6:] for word in words if word.startswith("rooms=")), "")
         rooms = [room for room in written.split(",") if is_room(room)]
         unknown = [room for room in rooms if not is_among(room, client.joined)]

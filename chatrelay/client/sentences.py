@@ -6,12 +6,16 @@ Pure.  Nothing here is harmless yet: `chatrelay.client.display.notice_shown` mak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, tzinfo
 
-from chatrelay.client.core import Reply, is_room, same_name
+from chatrelay.client.core import Event, Reply, is_room, same_name
 from chatrelay.client.rooms import room_from
 
 _MINUTE_S, _HOUR_S = 60, 3600
+# No word of a relay's.
+_MEMBERS_IN_ALL = "members in all"
 
 
 def sentence_of(reply: Reply, own_name: str = "", zone: tzinfo | None = None) -> str | None:
@@ -81,6 +85,8 @@ def _end(words: tuple[str, ...]) -> str | None:
     what, count = words[0], words[-1]
     if what == "members":
         return None  # the names before it say the same
+    if what == _MEMBERS_IN_ALL:
+        return f"… {count} members in all"
     if what == "who":
         return "Nobody." if count == "0" else f"{count} {'is' if count == '1' else 'are'} here."
     if what == "rooms":
@@ -91,6 +97,21 @@ def _end(words: tuple[str, ...]) -> str | None:
 
 
 # -- rooms
+
+
+def with_short_lists(events: Sequence[Event]) -> list[Event]:
+    """The lines of an answer, but of a long list of members only the first, and how many it has."""
+    shown: list[Event] = []
+    lines = 0
+    for event in events:
+        word = event.word if isinstance(event, Reply) else ""
+        lines = lines + 1 if word == "members" else lines
+        if word == "members" and lines > 1:
+            continue
+        if word == "end" and lines > 1 and isinstance(event, Reply):
+            event = replace(event, arguments=(_MEMBERS_IN_ALL, *event.arguments[1:]))  # noqa: PLW2901
+        shown.append(event)
+    return shown
 
 
 def _joined(room: str, name: str, *, is_own: bool) -> str:

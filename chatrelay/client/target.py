@@ -108,6 +108,17 @@ class Target:
             why_not = WhyNot(f"{choice.name} is not here", is_absence=True)
         return why_not
 
+    async def follow_again(self, choice: Choice | None) -> WhyNot | None:
+        """
+        Follow who was sent a message, and is not told to be here.
+
+        It came just now; or the relay tells who is here only to those who know each other.
+        """
+        why_not = await self.follow(choice)
+        if choice is None or why_not is None or not why_not.is_absence:
+            return why_not
+        return WhyNot(f"You are not told when {choice.name} leaves, before you have an answer")
+
     def _unfollow(self, choice: Choice) -> None:
         if choice in self._followed:
             self._followed.remove(choice)
