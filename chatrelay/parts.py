@@ -94,11 +94,9 @@ def _bots(configuration: Configuration, problems: list[Problem]) -> list[IBot]:
         problems.append(Problem("bots", str(error)))
         return []
     taken = {bot_name(bot.name).key for bot in bots}
-    for key in ("reserved", "operators"):
+    for key, can_not in (("reserved", "be reserved"), ("operators", "be an operator")):
         problems += [
-            Problem(
-                key, f"{name.shown.decode('utf-8')!a} is the name of a bot that is to be started"
-            )
+            Problem(key, f"{name.shown.decode('utf-8')!a} can not {can_not}: a bot has that name")
             for name in getattr(configuration, key)
             if name.key in taken
         ]

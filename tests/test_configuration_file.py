@@ -86,8 +86,14 @@ class KeyTests(FileTestCase):
             ("interface = 4", 'interface: 4 is not an address or "loopback"'),
             ("bots = ['nosuch']", "bots: there is no bot 'nosuch'; there are: reverse"),
             ("bots = [1]", "bots[0]: 1 is not the name of a bot"),
-            ("reserved = ['reverse']", "reserved: 'reverse' is the name of a bot that is"),
-            ("operators = ['Reverse']", "operators: 'Reverse' is the name of a bot that is"),
+            (
+                "reserved = ['reverse']",
+                "reserved: 'reverse' can not be reserved: a bot has that name",
+            ),
+            (
+                "operators = ['Reverse']",
+                "operators: 'Reverse' can not be an operator: a bot has that name",
+            ),
             ("operators = ['a b']", "operators[0]: 'a b': A name is 1 to 32"),
             ("reserved = ['']", "reserved[0]: '' is not a name"),
             ("reserved = 'root'", "reserved: 'root' is not a list of names"),

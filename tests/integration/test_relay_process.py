@@ -197,7 +197,7 @@ class NotStarting(RelayTestCase):
             ("--interface", "foo"): "--interface 'foo' is not an address",
             ("--interface", "192.0.2.77"): "does not have that address",
             ("--reserve", "a b"): "--reserve 'a b': bad-name",
-            ("--reserve", "reverse", "--port", "0"): "is kept back by --reserve",
+            ("--reserve", "reverse", "--port", "0"): "can not be reserved: a bot has that name",
             ("--colour",): "--colour not recognized",
             ("stray",): "'stray' is not an option",
         }  # fmt: skip
