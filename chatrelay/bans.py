@@ -1,4 +1,4 @@
-"""Who is kept out: names and networks, each for a time or for good (docs/operators.rst)."""
+"""Who is kept out: names and networks, each for a time or for good (docs/operations.rst)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/ban`` and ``/unban``: docs/operators.rst."""
+"""``/ban`` and ``/unban``: docs/operations.rst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators may do: docs/operators.rst."""
+"""What operators may do: docs/operations.rst."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Everybody who is connected with a name, for what operators say to all (docs/operators.rst).
+Everybody who is connected with a name, for what operators say to all (docs/operations.rst).
 
 What is written alike is encoded once.  Who is written out of a log gets it there, in its place.
 """
