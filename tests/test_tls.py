@@ -26,6 +26,7 @@ from zope.interface import implementer
 from chatrelay.certificate.pair import read_pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
+from chatrelay.limits import Limits
 from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES
 from chatrelay.tls import DAY_S, RenewableCertificate, TlsEndpoint, is_tls
 from chatrelay.tls_transport import TlsTransport
@@ -443,6 +444,29 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(len(told), 3001)
         self.assertEqual(told[-1], b"%carol%last")
         self.assertFalse(carol.is_connected)
+
+    def test_what_is_beyond_its_pace_is_served_before_the_end(self) -> None:
+        world = TlsWorld(Limits(lines_per_s=100, burst_s=1))
+        bob, carol = world.join(b"bob"), world.join(b"carol")
+        assert isinstance(carol, TlsClient)
+        carol.write(b"%bob%one\n" * 299 + b"%bob%last\n")
+        carol.say_goodbye()
+        world.settle()
+        self.assertEqual(len(bob.told()), 99)  # one was its name
+        world.pass_time(1)
+        self.assertEqual(len(bob.told()), 100)
+        self.assertTrue(carol.is_connected)
+        world.pass_time(2)
+        self.assertEqual(bob.told()[-1], b"%carol%last")
+        self.assertFalse(carol.is_connected)
+
+    def test_who_is_not_admitted_is_told(self) -> None:
+        world = TlsWorld(Limits(connects_per_min=1))
+        self.assertEqual(world.connect("192.0.2.1").lines(b"/ping"), [b"!pong"])
+        for _ in range(3):
+            client = world.connect("192.0.2.1")
+            self.assertEqual(client.told(), [b"!error rate-limited"])
+            self.assertFalse(client.is_connected)
 
     def test_what_has_to_wait_when_the_end_comes_is_served_too(self) -> None:
         bob, carol, dave = (self.world.join(name) for name in (b"bob", b"carol", b"dave"))
