@@ -44,9 +44,11 @@ class CompletionTests(SynchronousTestCase):
             self.assert_offered(before, known, *offered)
 
     def test_in_a_room(self) -> None:
-        """Who is in the room is addressed there; a name is a target of its own besides."""
+        """Who is in the room is addressed there, at the first TAB; others are targets."""
         for before, *offered in [
-            ("b", "Bob: ", "%Bob%", "%boris%"),
+            ("b", "Bob: "),
+            ("bor", "%boris%"),
+            ("d", "%dave%"),
             ("z", "zoe: "),
             ("thanks z", "zoe "),
             ("thanks d",),

@@ -13,7 +13,7 @@ from chatrelay.client.completing import completions
 from chatrelay.client.conversation import Conversation
 from chatrelay.client.conversations import MAX_CONVERSATIONS, MAX_REPEATED, Conversations
 from chatrelay.client.core import Message, parse_line, same_name
-from chatrelay.client.known_rooms import MAX_MEMBERS, MAX_ROOMS, KnownRooms
+from chatrelay.client.known_rooms import MAX_JOINED, MAX_MEMBERS, MAX_ROOMS, KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.outgoing import Outgoing
 from chatrelay.client.protocol import Claim
@@ -138,9 +138,13 @@ class KnownRoomsTests(SynchronousTestCase):
         self.assertEqual(len(self.rooms.names), MAX_ROOMS)
         self.assertEqual(self.rooms.joined, ["#ops"])
         self.assertNotIn("#0", self.rooms.names)
-        names = " ".join(f"n{number}" for number in range(MAX_MEMBERS + 1))
-        self.hear(f"!members #ops {names}")
-        self.assertEqual(len(self.rooms.members("#ops")), MAX_MEMBERS)
+        names = " ".join(f"n{number}" for number in range(MAX_MEMBERS))
+        self.hear("!joined #dev carol", f"!members #ops {names}", f"!members #dev {names}")
+        counts = [len(self.rooms.members(room)) for room in ("#ops", "#dev")]
+        self.assertEqual(sum(counts), MAX_MEMBERS)
+        self.hear(*(f"!joined #r{number} carol" for number in range(MAX_JOINED)))
+        self.assertEqual(len(self.rooms.joined), MAX_JOINED)
+        self.assertEqual(len(self.rooms.names), MAX_ROOMS)
 
 
 class RoomCase(ConversationCase):

@@ -88,9 +88,9 @@ def completions(before: str, known: Known) -> list[tuple[str, int]]:
     is_first = word == before
     members = known.members_of(known.target)
     addressed = _beginning_with(word, members, "", ": " if is_first else " ")
-    if not is_first:
+    if addressed or not is_first:
         return addressed
-    return addressed + _beginning_with(word, [*known.names, *known.joined], "%", "%")
+    return _beginning_with(word, [*known.names, *known.joined], "%", "%")
 
 
 def _arguments(before: str, known: Known) -> Collection[str]:

@@ -13,8 +13,10 @@ from chatrelay.client.core import Reply, is_room, name_key, same_name
 
 MAX_ROOMS = 2000
 """Rooms that were told of."""
-MAX_MEMBERS = 10_000
-"""Members that are remembered of one room; those beyond are not completed."""
+MAX_JOINED = 1000
+"""Rooms that the person is in."""
+MAX_MEMBERS = 50_000
+"""Members that are remembered of all of them; those beyond are not completed."""
 
 _ABOUT_ROOMS = ("room", "joined", "members", "invited", "topic", "kept")
 
@@ -58,7 +60,7 @@ class KnownRooms:
         if reply.word == "members":
             self._add(room, words)
         elif reply.word == "joined" and words:
-            if same_name(words[0], own_name):
+            if same_name(words[0], own_name) and len(self._joined) < MAX_JOINED:
                 self._joined[name_key(room)] = {}
             self._add(room, words[:1])
         elif reply.word in ("left", "removed") and words:
@@ -76,14 +78,12 @@ class KnownRooms:
         self._told[key] = room
         self._told.move_to_end(key)
         if len(self._told) > MAX_ROOMS:
-            # One that the person is in is not forgotten, unless they are all such.
-            oldest = next((other for other in self._told if other not in self._joined), key)
-            del self._told[oldest]
+            del self._told[next(other for other in self._told if other not in self._joined)]
 
     def _add(self, room: str, names: list[str]) -> None:
         members = self._joined.get(name_key(room))
         if members is None:
             return
-        for name in names:
-            if len(members) < MAX_MEMBERS:
-                members[name_key(name)] = name
+        left = MAX_MEMBERS - sum(map(len, self._joined.values()))
+        for name in names[: max(0, left)]:
+            members[name_key(name)] = name

@@ -272,6 +272,24 @@ class SendTests(ProgramCase):
             self.assertEqual(program.wait(DEADLINE_S), EXIT_OK)
         self.assertEqual(bob.lines(2), ["%carol%one", "%carol%two"])
 
+    def test_room(self) -> None:
+        """A room is entered for a message, if it is there, and left."""
+        address = self.relay().address()
+        send = ("carol", "--send", "#ops")
+        status, _, said = self.run_to_end(address, b"", *send, "hi")
+        self.assertEqual(status, EXIT_NOT_DELIVERED)
+        self.assertIn("(unknown-room)", said)
+        bob = self.connect(address, "bob")
+        bob.send("/join #ops")
+        lines = [bob.line() for _ in range(3)]
+        self.assertEqual(lines[-1], "!end members #ops 1")
+        self.assertEqual(self.run_to_end(address, b"a\nb\n", *send, "-")[::2], (EXIT_OK, ""))
+        heard = [bob.line() for _ in range(4)]
+        self.assertEqual(
+            heard,
+            ["!joined #ops carol", "%#ops%carol%a", "%#ops%carol%b", "!left #ops carol"],
+        )
+
     def test_relay_restarts(self) -> None:
         """What was not written yet goes when the relay is back; the input waits meanwhile."""
         port = f"tcp:{free_port()}:interface=127.0.0.1"
@@ -408,6 +426,41 @@ class TerminalTests(ProgramCase):
         terminal.type_until("\t", "erse%")  # only what changes is written
         terminal.type("abc\r")
         terminal.expect("reverse: cba")
+        terminal.type("/quit\r")
+        self.assertEqual(terminal.wait(), EXIT_OK)
+
+    def test_rooms(self) -> None:
+        """A room and a person: what is unread, the key, TAB; and again after a connection."""
+        port = f"tcp:{free_port()}:interface=127.0.0.1"
+        relay = RelayProcess("--port", port)
+        self.addCleanup(relay.end)
+        bob = self.connect(relay.address(), "bob")
+        bob.send("/join #ops")
+        self.assertEqual(bob.line(), "!joined #ops bob")
+        terminal = self.terminal(relay.address(), "carol")
+        terminal.expect("You are carol.")
+        terminal.type("/join #ops\r")
+        terminal.expect("In #ops: bob, carol")
+        terminal.expect("carol to #ops>")
+        terminal.type("%bob%hi\r")
+        terminal.expect("carol to bob>")
+        bob.send("%#ops%all of you")
+        terminal.expect("#ops bob: all of you")
+        terminal.expect("carol to bob [1 unread]>")
+        terminal.type("\x1bn")
+        terminal.expect("Unread of #ops: 1")
+        terminal.expect("carol to #ops>")
+        terminal.type("bo\t")
+        terminal.expect("bob:")
+        terminal.type("yes\r")
+        terminal.expect("#ops carol: bob: yes")
+        relay.signal(signal.SIGTERM)
+        relay.wait()
+        terminal.expect("Connecting again in ")
+        terminal.type("in the gap\r")
+        terminal.expect("this goes when there is")
+        self.relay("--port", port)
+        terminal.expect("#ops carol: in the gap")
         terminal.type("/quit\r")
         self.assertEqual(terminal.wait(), EXIT_OK)
 
