@@ -416,6 +416,16 @@ class SwitchTests(RoomCase):
             written = self.type("hello")
             self.assertEqual(written, [f"%{self.conversation.target}%hello"])
 
+    def test_no_such_number(self) -> None:
+        """A number that is none, nor anybody's name, leaves the target."""
+        self.type("/switch 7")
+        self.assertEqual(self.shown, ["* There is no conversation 7; /switch lists them."])
+        self.assertEqual(self.conversation.target, "bob")
+        self.here.add("7")
+        self.say("!joined #ops 7")
+        self.type("/switch 7")
+        self.assertEqual(self.conversation.target, "7")
+
     def test_many(self) -> None:
         """Only the last ones are shown once more, and that is said."""
         self.say(*(f"%dave%{number}" for number in range(MAX_REPEATED + 5)))

@@ -126,6 +126,8 @@ class Conversation(Incoming):
         """What ``/switch`` means here."""
         if to:
             thread = self.conversations.numbered(to)
+            if thread is None and to.isdecimal() and to not in self.names:
+                return Explain(f"There is no conversation {to}; /switch lists them.")
             return Choose(thread.name if thread is not None else to)
         for thread in self.conversations:
             unread = f", {thread.unread} unread" if thread.unread else ""
