@@ -70,6 +70,8 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual(show(Message("bob", "hi"), NOON, zone, colour=False), "14:00:05 bob: hi")
         stamped = Message("bob", "hi", "#ops", time=NOON - timedelta(minutes=1))
         self.assertEqual(show(stamped, NOON, zone, colour=False), "13:59:05 #ops bob: hi")
+        to_all = show(Message("bob", "hi", "*"), NOON, zone, colour=False)
+        self.assertEqual(to_all, "14:00:05 bob: (to all) hi")
 
     def test_another_day(self) -> None:
         """A message of another day, here, has its date."""

@@ -33,8 +33,9 @@ class _Log:
 
     @staticmethod
     def message(index: int) -> str:
-        """Some are of a room."""
-        return f"%#ops%bob%{index}" if index % 3 == 2 else f"%bob%{index}"
+        """Some are of a room, or went to all."""
+        where = {2: "%#ops", 3: "%*"}.get(index % 4, "")
+        return f"{where}%bob%{index}"
 
     def answer(self, written: bytes) -> list[bytes]:
         """What the relay says to a line with a ref."""
@@ -160,11 +161,11 @@ class ReadingTests(Case):
         self.assertEqual(self.cursor(), "x4")
 
     def test_not_in_the_log(self) -> None:
-        """What one says oneself, here or elsewhere, and what goes to everybody, is not acked."""
+        """What one says oneself, here or elsewhere, is not acked."""
         self.connect()
         self.arrive()
         self.read()
-        self.relay.say(b"@id=y1 %#ops%Carol%mine", b"@id=y2 %*%root%all", b"%bob%no id")
+        self.relay.say(b"@id=y1 %#ops%Carol%mine", b"@id=y2 %*%carol%all", b"%bob%no id")
         self.relay.say(b"@id=y3;to=bob %carol%echo")
         self.read()
         self.assertEqual(self.settle(), [b"/ack x0"])

@@ -222,6 +222,14 @@ class RoomTests(RoomCase):
         self.conversation.typed("hi")
         self.assertEqual(self.shown[-1], "12:00:00 to #ops: hi")
 
+    def test_to_all(self) -> None:
+        """What an operator says to all comes back to the operator, too, and is shown once."""
+        self.here.add("*")
+        self.type("%*%going down")
+        self.say("%*%carol%going down")
+        self.assertEqual(self.shown, ["12:00:00 carol: (to all) going down"])
+        self.assertEqual(self.unread(), {})
+
     def test_typed_ahead(self) -> None:
         """What is typed behind a /join goes to the room, and nowhere if that is refused."""
         self.type("%bob%")

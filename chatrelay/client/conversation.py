@@ -223,7 +223,7 @@ class Conversation(Incoming):
             following = ensureDeferred(self._target.follow(choice))
         sending = self._sender.send_each(typed.targets, typed.text)
         # Shown before it is answered: what the recipient says to it may come first.
-        # What is said in a room comes back, in its place among what others say.
+        # What is said to many comes back, in its place among what others say.
         is_shown = self._client is not None and not self._comes_back(typed)
         if is_shown:
             self._show_sent(typed)
@@ -268,7 +268,7 @@ class Conversation(Incoming):
     def _comes_back(self, typed: Send) -> bool:
         """Whether the relay shows a message to its sender, too."""
         echoes = self._client is not None and "echo" in self._client.caps
-        return echoes and len(typed.targets) == 1 and is_room(typed.targets[0])
+        return echoes and (is_room(typed.targets[0]) or typed.targets[0] == EVERYONE)
 
     def _show_sent(self, typed: Send) -> None:
         to, now = ", ".join(typed.targets), self._now()

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, tzinfo
 from zlib import crc32
 
-from chatrelay.client.core import Message
+from chatrelay.client.core import EVERYONE, Message
 
 # C0 but TAB, DEL and C1 drive a terminal; the separators forge a line; the others
 # turn the order of what is read: RLO makes "cod.exe" out of "exe.doc".
@@ -59,6 +59,8 @@ def message_shown(message: Message, now: datetime, zone: tzinfo | None, *, colou
     moment = _moment(message.time or now, now, zone)
     sender, text = harmless(message.sender), harmless(message.text)
     where = harmless(message.room) + " " if message.room else ""
+    if message.room == EVERYONE:
+        where, text = "", f"(to all) {text}"
     if not colour:
         return f"{moment} {where}{sender}: {text}"
     shade = _SENDER_COLOURS[crc32(message.sender.casefold().encode()) % len(_SENDER_COLOURS)]

@@ -17,7 +17,7 @@ from chatrelay.client import display
 from chatrelay.client.commands import replies
 from chatrelay.client.completing import Known
 from chatrelay.client.conversations import Conversations
-from chatrelay.client.core import Event, Message, Reply, is_room, same_name
+from chatrelay.client.core import EVERYONE, Event, Message, Reply, is_room, same_name
 from chatrelay.client.known_rooms import KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.membership import is_joined_again
@@ -197,8 +197,10 @@ class Incoming:
     def _show_news(self, message: Message) -> None:
         """Show a message that was not shown before."""
         shown = self._show_message(message)
-        thread = self.conversations.used(message.conversation)
         is_own = message.to is not None or same_name(message.sender, self._own_name)
+        if is_own and message.room == EVERYONE:
+            return
+        thread = self.conversations.used(message.conversation)
         if not is_own and not self._is_target(thread.name):
             thread.came(shown)
 

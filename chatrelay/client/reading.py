@@ -13,7 +13,7 @@ from collections.abc import Callable
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import IReactorTime
 
-from chatrelay.client.core import EVERYONE, Disconnected, Message, name_key, same_name
+from chatrelay.client.core import Disconnected, Message, name_key, same_name
 from chatrelay.client.failures import ignore
 from chatrelay.client.library import Client
 from chatrelay.client.place import MAX_IDS, Place, Places, is_id
@@ -35,7 +35,7 @@ class Reading:
     """
     What the user of one program has seen, of one name after another.
 
-    Only under an owned name, and of what is in its log: messages to it, and those of its rooms.
+    Only under an owned name, and of what is in its log: messages to it, to its rooms and to all.
     """
 
     def __init__(self, clock: IReactorTime, places: Places | None) -> None:
@@ -166,11 +166,10 @@ class Reading:
         `shown` is called when it has been.
         """
         identity = message.id
-        # What was said in a room is in the logs of those who heard it, not of who said it.
-        is_own = message.to is not None or (
-            message.room is not None and same_name(message.sender, client.name)
+        # What is said to many is in the logs of those who read it there, not of who said it.
+        is_logged = message.to is None and (
+            message.room is None or not same_name(message.sender, client.name)
         )
-        is_logged = not is_own and message.room != EVERYONE
         if not client.is_registered or not is_logged or identity is None or not is_id(identity):
             return True
         self._enter(client.name)
