@@ -185,6 +185,18 @@ class AwayTests(KeptWorldTests):
         for device in (first, second):
             self.assertEqual(device.told(), [b"%#ops%alice%five"])
 
+    def test_who_registers_in_a_room_belongs_to_it(self) -> None:
+        self.carol.send(b"/register " + SECRET + b"\n")
+        self.carol.told()
+        self.carol.reset()
+        self.assertEqual(self.bob.told(), [])
+        self.alice.send(b"@ref=1 %#ops%one\n")
+        self.assertEqual(without_ids(self.alice.told()), [b"@ref=1 !stored #ops"])
+        self.assertEqual(self.back(b"carol").told(), [b"%#ops%alice%one"])
+        world = self.world.restarted()
+        alice = world.log_in(b"alice " + SECRET)
+        self.assertIn(b"!members #ops alice bob carol", alice.lines(b"/join #ops"))
+
     def test_stored_is_said_after_the_commit(self) -> None:
         world = OwnedWorld(self, storing=ManualThreadpool())
         # Nothing is decided before the store has run.

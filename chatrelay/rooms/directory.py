@@ -192,8 +192,10 @@ class Rooms:
         member = room.member(key)
         name = holder.name if holder is not None else member.name
         if holder is not None and holder.account:
-            # It may have been registered meanwhile.
+            # It may have been registered meanwhile: then it belongs to the room as others do.
             member.account = holder.account
+            if self.keeping is not None and room.has_to_note(holder.account):
+                self.keeping.join(room, name, holder.account, (), lambda _: None)
         room.placed(key, name, relay.registry.devices(key), mailbox)
 
     def _forget_if_empty(self, room: Room) -> None:
