@@ -325,9 +325,10 @@ def stay_connected(
     :param secret_in_clear: as in `connect`.
     :raises Misuse: at once, as `connect`.
 
-    What `Client.send` was given waits for the next connection when one is lost, and for its
-    answer there.  Written and not answered, it is written again with its ref, if the name is
-    owned; for a name that nobody owns its `Deferred` fails with `Disconnected`.
+    Rooms that were joined are joined again.  What `Client.send` was given waits for the next
+    connection when one is lost, and for its answer there.  Written and not answered, it is
+    written again with its ref, if the name is owned; for a name that nobody owns its `Deferred`
+    fails with `Disconnected`.
     """
     outgoing = Outgoing(reactor.seconds, keeps=True)
     return Reconnector(

@@ -36,6 +36,7 @@ def sentence_of(reply: Reply, own_name: str = "", zone: tzinfo | None = None) ->
             return about
     first = reply.arguments[0] if reply.arguments else ""
     sentence = {
+        "history": f"From the log of {first}:" if first else "From your log:",
         "online": f"{first} is here.",
         "offline": f"{first} is not here.",
         "welcome": f"You are {first} now.",
@@ -85,15 +86,13 @@ def _end(words: tuple[str, ...]) -> str | None:
     what, count = words[0], words[-1]
     if what == "members":
         return None  # the names before it say the same
-    if what == _MEMBERS_IN_ALL:
-        return f"… {count} members in all"
-    if what == "who":
-        return "Nobody." if count == "0" else f"{count} {'is' if count == '1' else 'are'} here."
-    if what == "rooms":
-        if count in ("0", "1"):
-            return "There are no rooms." if count == "0" else "1 room."
-        return f"{count} rooms."
-    return f"end of {' '.join(words)}"
+    none, one, many = {
+        _MEMBERS_IN_ALL: ("", "", f"… {count} members in all"),
+        "who": ("Nobody.", "1 is here.", f"{count} are here."),
+        "rooms": ("There are no rooms.", "1 room.", f"{count} rooms."),
+        "history": ("Nothing is in it.", "That is all (1).", f"That is all ({count})."),
+    }.get(what, (f"end of {' '.join(words)}",) * 3)
+    return {"0": none, "1": one}.get(count, many)
 
 
 # -- rooms
