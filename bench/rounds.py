@@ -51,7 +51,7 @@ class Extent:
     :ivar settle_s: how long they are left alone before memory is looked at.
     :ivar logins: names that (g) logs in to.
     :ivar names: owned ones that come back in (h).
-    :ivar members: of all rooms together, in "rooms"; a multiple of five.
+    :ivar members: of all rooms together, in "rooms"; a multiple of ten.
     """
 
     rounds: int = 5

@@ -28,7 +28,7 @@ from bench.rooms.party import (
     Party,
     burst_of,
     delivered_bytes,
-    large_and_small,
+    in_rooms_of,
     verify,
 )
 from bench.rooms.starting import measure_rooms
@@ -84,7 +84,7 @@ class PartyTests(SynchronousTestCase):
             self.assertEqual(sum(map(party.heard_by, members)), deliveries)
 
     def test_as_many_members_in_rooms_of_both_sizes(self) -> None:
-        large, small = large_and_small(10_000)
+        large, small = in_rooms_of(10_000, 10_000), in_rooms_of(5, 10_000)
         self.assertEqual((large.rooms, large.members), (1, 10_000))
         self.assertEqual((small.rooms, small.members), (2_000, 5))
 
@@ -178,9 +178,9 @@ class WavesTests(Pairs):
 
     party = Party(1, 3, 1, 4)
 
-    def waves(self) -> Waves:
+    def waves(self, underway: int = 2) -> Waves:
         self.pair_all(self.party)
-        waves = Waves(Lines(), self.party, self.ours, SIZE)
+        waves = Waves(Lines(), self.party, self.ours, SIZE, underway)
         self.addCleanup(waves.close)
         return waves
 
@@ -208,13 +208,13 @@ class WavesTests(Pairs):
         self.assertEqual((count, waves.heard), (3, []))
         self.assertGreater(took_s, 0)
 
-    def test_two_are_underway(self) -> None:
-        waves = self.waves()
+    def underway(self, count: int) -> None:
+        waves = self.waves(count)
         size = len(burst_of(self.party, Lines(), 0, SIZE))
         underway: list[int] = []
 
         def serve() -> None:
-            left = 2 * size
+            left = count * size
             while left:
                 left -= len(self.theirs[0].recv(left))
             self.theirs[0].settimeout(0.1)
@@ -228,6 +228,12 @@ class WavesTests(Pairs):
         with self.assertRaises(BrokenTrafficError):
             waves.run(least=3)
         self.assertEqual(underway, [0])
+
+    def test_one_is_underway(self) -> None:
+        self.underway(1)
+
+    def test_two_are_underway(self) -> None:
+        self.underway(2)
 
     def test_a_byte_too_many(self) -> None:
         waves = self.waves()
@@ -322,7 +328,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_fan_out(self) -> None:
         for relay in self.there():
-            found = self.measured(relay, PARTY, kind="fan_out", seconds=0.0)
+            found = self.measured(relay, PARTY, kind="fan_out", seconds=0.0, underway=2)
             self.assertIsNone(found.get("error"), relay.label)
             self.assertEqual((found["waves"], found["verified"]), (3, 32), relay.label)
             self.assertEqual(found["deliveries"], 96)
@@ -345,11 +351,14 @@ class ServerTests(SynchronousTestCase):
 
     def test_rooms_of_both_sizes(self) -> None:
         for number in (0, 1):
-            found = measure_rooms("rooms", RELAYS["chatrelay"], number, seconds=0.1, members=20)
+            # Clock ticks have to be used for there to be a ratio.
+            found = measure_rooms("rooms", RELAYS["chatrelay"], number, seconds=0.4, members=20)
             self.assertIsNone(found.get("error"))
             self.assertEqual(found["large_verified"], 19 * 64)
-            self.assertEqual(found["small_verified"], 16 * 64)
-            self.assertEqual(found["time_ratio"], found["large_rate"] / found["small_rate"])
+            self.assertEqual(found["small_verified"], 18 * 64)
+            self.assertEqual(found["smaller_verified"], 16 * 64)
+            cost = "cpu_s_per_million"
+            self.assertEqual(found["ratio"], found[f"smaller_{cost}"] / found[f"large_{cost}"])
 
 
 class ResultsTests(SynchronousTestCase):

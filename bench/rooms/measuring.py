@@ -27,11 +27,12 @@ def fan_out(dialect: RoomDialect, door: Door, task: dict[str, Any]) -> dict[str,
     """
     Verify one wave, then count deliveries for about ``seconds``.
 
-    The task has the ``party``, as the arguments of `Party`, ``size`` and ``at_once``.
+    The task has the ``party``, as the arguments of `Party`, ``size``, ``at_once``, and how many
+    waves are ``underway``.
     """
     party = Party(*task["party"])
     ends = gather(door, dialect, party, task["at_once"])
-    waves = Waves(dialect, party, ends, task["size"])
+    waves = Waves(dialect, party, ends, task["size"], task["underway"])
     waves.run(keep=True)
     verify(party, dialect, task["size"], [bytes(data) for data in waves.heard])
     waves.run(seconds=task["seconds"] / 4)

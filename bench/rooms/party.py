@@ -60,9 +60,9 @@ FAN_OUT = {
 PACED = Party(1, 101, 1, 1)
 
 
-def large_and_small(members: int) -> tuple[Party, Party]:
-    """So many members in one room, and in rooms of five; one of each room says something."""
-    return Party(1, members, 1, 64), Party(members // 5, 5, 1, 64)
+def in_rooms_of(members: int, everybody: int) -> Party:
+    """`everybody` in rooms of so many `members`, in each of which one says something."""
+    return Party(everybody // members, members, 1, 64)
 
 
 def burst_of(party: Party, dialect: RoomDialect, member: int, size: int) -> bytes:

@@ -7,12 +7,15 @@ from typing import Any
 
 from bench.generating import generate
 from bench.relay import Relay
-from bench.rooms.party import FAN_OUT, PACED, Party, large_and_small
+from bench.rooms.party import FAN_OUT, PACED, Party, in_rooms_of
 
 SIZE = 64
 _QUIET_EVERY_S = 0.01
 _BUSIER_EVERY_S = 0.004
-_TURNS = 3
+# Short ones, in turn, share what else happens on the machine.
+_TURNS = 8
+_OF_SECONDS = 0.5
+_SMALL, _SMALLER = 10, 5
 
 
 def measure_rooms(
@@ -22,14 +25,14 @@ def measure_rooms(
     Measure a relay's rooms once.
 
     :param number: of the round, which decides what comes first where two are compared.
-    :param seconds: about how long a measurement lasts.
+    :param seconds: about how long a measurement lasts; twice that where ratios are to be exact.
     :param members: of all rooms together, in "rooms".
     :returns: what `bench.rooms.measuring` found.
     """
     if work == "rooms":
         return _large_and_small(relay, number, seconds=seconds, members=members)
     if work in FAN_OUT:
-        return _generate(relay, FAN_OUT[work], kind="fan_out", seconds=seconds)
+        return _generate(relay, FAN_OUT[work], kind="fan_out", seconds=seconds, underway=2)
     if work == "quiet":
         lines = round(4 * seconds / _QUIET_EVERY_S)
         return _generate(relay, PACED, kind="quiet", lines=lines, every_s=_QUIET_EVERY_S)
@@ -37,7 +40,7 @@ def measure_rooms(
         relay,
         PACED,
         kind="beside_a_deaf_one",
-        lines=round(seconds / _BUSIER_EVERY_S),
+        lines=round(_OF_SECONDS * seconds / _BUSIER_EVERY_S),
         every_s=_BUSIER_EVERY_S,
         turns=_TURNS,
         deaf_first=number % 2 == 0,
@@ -45,17 +48,18 @@ def measure_rooms(
 
 
 def _large_and_small(relay: Relay, number: int, *, seconds: float, members: int) -> dict[str, Any]:
-    large, small = large_and_small(members)
-    turns = [("large", large), ("small", small)]
+    turns = [("large", members), ("small", _SMALL), ("smaller", _SMALLER)]
     found: dict[str, Any] = {}
-    for which, party in turns if number % 2 == 0 else turns[::-1]:
-        one = _generate(relay, party, kind="fan_out", seconds=seconds)
+    for which, of in turns if number % 2 == 0 else turns[::-1]:
+        party = in_rooms_of(of, members)
+        one = _generate(relay, party, kind="fan_out", seconds=2 * seconds, underway=1)
         if "error" in one:
-            return {"error": f"{which}: {one['error']}"}
+            return {"error": f"rooms of {of}: {one['error']}"}
         found |= {f"{which}_{key}": value for key, value in one.items()}
-    found["ratio"] = found["small_cpu_s_per_million"] / found["large_cpu_s_per_million"]
-    found["time_ratio"] = found["large_rate"] / found["small_rate"]
-    return found
+    large, small, smaller = (found[f"{which}_cpu_s_per_million"] for which, _ in turns)
+    # A line costs its being read, once, and its being written to each other member.
+    written = ((_SMALL - 1) * small - (_SMALLER - 1) * smaller) / (_SMALL - _SMALLER)
+    return {**found, "ratio": smaller / large, "written_ratio": written / large}
 
 
 def _generate(relay: Relay, party: Party, **task: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -2,8 +2,8 @@
 Senders who say a burst each, again and again, as fast as all members hear it.
 
 A relay without back-pressure cuts off members who fall behind, or loses what they should
-hear.  So there is one pace for all relays: of two bursts of each sender that are underway the
-first has to be heard by all members before there is a third.
+hear.  So there is one pace for all relays: of the bursts of each sender that are underway, two or
+another number, the first has to be heard by all members before there is one more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from bench.rooms.party import Party, burst_of, delivered_bytes
 
 _PIECE_BYTES = 256 * 1024
 _EVENTS = 4096
-_UNDERWAY = 2
 # Nothing may come after the last message; it is waited for this long.
 _QUIET_S = 0.02
 _STALLED_S = 20.0
@@ -33,15 +32,23 @@ class Waves:
     """
 
     def __init__(
-        self, dialect: RoomDialect, party: Party, ends: Sequence[socket.socket], size: int
+        self,
+        dialect: RoomDialect,
+        party: Party,
+        ends: Sequence[socket.socket],
+        size: int,
+        underway: int = 2,
     ) -> None:
         """
         Prepare.
 
         :param ends: of all members, who have joined.
         :param size: bytes in each text.
+        :param underway: so many waves; with one, relays wait for the generator, but write
+            nobody two bursts at once.
         """
         self.heard: list[bytearray] = []
+        self._underway = underway
         self._ping, self._pong = dialect.ping, dialect.pong
         each = delivered_bytes(party, dialect, size)
         self._poller = select.epoll()
@@ -82,7 +89,7 @@ class Waves:
         begun = heard_by_all = 0
         try:
             while True:
-                while begun < heard_by_all + _UNDERWAY and (
+                while begun < heard_by_all + self._underway and (
                     begun < least or time.perf_counter() < began_s + seconds
                 ):
                     self._begin_wave()
