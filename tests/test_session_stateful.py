@@ -18,12 +18,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay import protocol
 from chatrelay.limits import Limits
-from chatrelay.names import parse_name
+from chatrelay.names import parse_name, parse_room
 from chatrelay.session import State
 from tests.relay_harness import Client, World, what_is_left
+from tests.rooms_model import check_rooms
 
 NAMES = st.sampled_from([b"a", b"A", b"b", b"B", b"c", b"server", "ж".encode(), "Ж".encode()])
-MESSAGE = re.compile(rb"%[^%]+%(\d+)-(\d+)x*")
+ROOMS = st.sampled_from([b"#r", b"#r", b"#R", b"#s", b"#none"])
+MESSAGE = re.compile(rb"%(?:#[^%]+%)?[^%]+%(\d+)-(\d+)x*")
+LEAVING = [b"/leave #r", b"/leave #S", b"/rooms", b"/who #r", b"/leave #none"]
 SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
 LIMITS = Limits(
     high_water_bytes=400,
@@ -32,7 +35,12 @@ LIMITS = Limits(
     max_unnamed=3,
     max_per_address=4,
     max_watches=3,
+    max_rooms_per_client=2,
 )
+
+
+def key_of(target: bytes) -> bytes:
+    return (parse_room if target.startswith(b"#") else parse_name)(target).key
 
 
 class Clients(RuleBasedStateMachine):
@@ -86,7 +94,7 @@ class Clients(RuleBasedStateMachine):
             before = path
             if b"%d" in path:
                 before = path % self.last_sent
-                self.asked[client] += [before] * len({parse_name(name).key for name in names})
+                self.asked[client] += [before] * len({key_of(name) for name in names})
             text = b"%d-%d" % (self.clients.index(client), self.last_sent) + b"x" * length
             lines.append(before + b"%" + b",".join(names) + b"%" + text + b"\n")
         client.send(b"".join(lines))
@@ -100,13 +108,46 @@ class Clients(RuleBasedStateMachine):
             if client is not None:
                 self.write(client, [recipient.session.name.shown], b"", 12, 60)
 
-    @rule(who=st.integers(0, 5), line=st.sampled_from([b"/who", b"/watch a b c", b"/unwatch b"]))
+    @rule(
+        who=st.integers(0, 5),
+        room=ROOMS,
+        path=st.sampled_from([b"", b"", b"@a ", b"@ref=%d "]),
+        count=st.integers(1, 8),
+        length=st.sampled_from([0, 50]),
+    )
+    def say(self, who: int, room: bytes, path: bytes, count: int, length: int) -> None:
+        client = self.any_of(who)
+        if client is not None:
+            self.write(client, [room], path, count, length)
+
+    @rule(who=st.lists(st.integers(0, 5), min_size=1, max_size=4), room=ROOMS)
+    def join(self, who: list[int], room: bytes) -> None:
+        for number in who:
+            client = self.any_of(number)
+            if client is not None and client.session and client.session.is_named:
+                client.send(b"/join " + room + b"\n")
+
+    @rule(speaker=st.integers(0, 5), others=st.lists(st.integers(0, 5), max_size=4))
+    def fill_room(self, speaker: int, others: list[int]) -> None:
+        """More than some take who take nothing: the speaker is held if they are most."""
+        client = self.any_of(speaker)
+        if client is not None:
+            for number in others:
+                other = self.any_of(number)
+                if other is not None and other is not client:
+                    other.stop_taking()
+            self.write(client, [b"#r"], b"", 12, 60)
+
+    @rule(
+        who=st.integers(0, 5),
+        line=st.sampled_from([b"/who", b"/watch a b c", b"/unwatch b", *LEAVING]),
+    )
     def ask(self, who: int, line: bytes) -> None:
         client = self.any_of(who)
         if client is not None and client.session is not None:
             client.send(line + b"\n")
 
-    @rule(who=st.integers(0, 5), caps=st.sampled_from([b"id", b"time ping", b"none"]))
+    @rule(who=st.integers(0, 5), caps=st.sampled_from([b"id", b"time ping", b"none", b"echo"]))
     def set_caps(self, who: int, caps: bytes) -> None:
         client = self.any_of(who)
         if client is not None:
@@ -148,8 +189,14 @@ class Clients(RuleBasedStateMachine):
     def routes_lead_to_the_holder(self) -> None:
         registry = self.world.relay.registry
         for written, recipient in registry.routes.items():
+            if written.startswith(b"#"):
+                continue  # `check_rooms` looks at those.
             assert registry.find(parse_name(written).key) is recipient
             assert not recipient.caps & {b"id", b"time"}  # type: ignore[attr-defined]
+
+    @invariant()
+    def rooms_are_what_they_have_to_be(self) -> None:
+        check_rooms(self.world.relay)
 
     @invariant()
     def counts_are_those_of_the_connections(self) -> None:
