@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -399,6 +400,8 @@ class SlowTests(SynchronousTestCase):
         self.assertTrue(self.alice.is_connected)
 
     def test_a_watcher_that_does_not_read_is_ended_too(self) -> None:
+        limits = self.world.relay.limits
+        limits.change_to(replace(limits, names_per_min=0))
         self.bob.write(b"/watch alice alicia\n")
         self.bob.stop_taking()
         for _ in range(3 * MARK // 64):
