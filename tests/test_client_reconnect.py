@@ -369,17 +369,21 @@ class SecretTests(ReconnectorCase):
     def test_worth_retrying(self) -> None:
         """Which refusals are met again, and which may pass."""
         for code, is_retried in [
-            ("busy", True),
+            ("busy carol", True),
+            ("rate-limited carol", True),
             ("rate-limited", True),
+            ("too-many-clients", True),
+            ("timeout", True),
+            ("shutting-down", True),
             ("store-failed", True),
-            ("bad-secret", False),
-            ("name-owned", False),
+            ("bad-secret carol", False),
+            ("name-owned carol", False),
             ("insecure", False),
         ]:
             relay, _ = self.first_owned(b"!error busy :No.")
             relay.lose()
             waiting = self.next()
-            self.again()[0].say(f"!error {code} carol :No.".encode())
+            self.again()[0].say(f"!error {code} :No.".encode())
             self.clock.advance(0)
             if is_retried:
                 self.assertNoResult(waiting)
@@ -387,7 +391,7 @@ class SecretTests(ReconnectorCase):
                 ensureDeferred(self.relays.close())
                 self.failureResultOf(waiting)
             else:
-                self.failureResultOf(waiting, errors.REFUSALS[code])
+                self.failureResultOf(waiting, errors.REFUSALS[code.split()[0]])
 
     def test_register(self) -> None:
         """A name that was registered, and one that has another secret, come back with it."""
