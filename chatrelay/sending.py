@@ -131,7 +131,8 @@ def send_run(session: Session, recipient: RunRecipient | Room, lines: bytes, cou
     :param lines: ``%SENDER%TEXT`` each, LF after each.
     :param count: how many.
     """
-    if isinstance(recipient, Room):
+    # No call: this is done for each recipient of each read.
+    if type(recipient) is Room:
         say_run(session, recipient, lines, count)
         return
     target = recipient.name.shown
@@ -140,7 +141,9 @@ def send_run(session: Session, recipient: RunRecipient | Room, lines: bytes, cou
     except Refusal as refusal:
         session.begin_answer(refusals(session, target, lines, refusal), b"")
         return
-    session.relay.have_met(session.name.key, recipient.name.key)
+    relay = session.relay
+    if relay.is_public:
+        relay.have_met(session.name.key, recipient.name.key)
     if session.mailbox is not None:
         session.mailbox.sent.add_run(target, lines, count, first_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from chatrelay.errors import NotInRoom
 from chatrelay.interfaces import Device, Listener, Recipient
@@ -36,6 +36,7 @@ class Member:
         self.devices: tuple[Device, ...] = ()
 
 
+@final
 class Room:
     """
     One room.
