@@ -152,7 +152,6 @@ class RelayProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The connection is gone, with everything that was not sent."""
-        self._stop_timers()
         admission = self.relay.admission
         admission.remove_unnamed(self)
         if self.counted_network is not None:
@@ -167,6 +166,7 @@ class RelayProtocol(LineReceiver):
                 self.session.connection_lost("the connection was closed")
                 self._lines.clear()
         finally:
+            self._stop_timers()
             self.factory.connection_gone(self)
             # They know this protocol too: left in a ring they would wait for the collector.
             self.session = self._outbox = self._pacer = None

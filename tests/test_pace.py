@@ -198,6 +198,17 @@ class PacedTests(SynchronousTestCase):
         self.bob.end()
         self.assertEqual(what_is_left(self.world), {})
 
+    def test_a_connection_that_is_lost_while_it_waits_for_its_turn_leaves_nothing(self) -> None:
+        world = World(Limits(lines_per_s=10, burst_s=5))
+        bob, alice = world.join(b"bob"), world.join(b"alice")
+        alice.write(b"%bob%x\n" * 3000)
+        alice.transport.do_read()
+        self.assertTrue(alice.protocol.is_waiting)
+        alice.reset()
+        self.assertEqual(len(bob.told()), 49)
+        bob.end()
+        self.assertEqual(what_is_left(world), {})
+
     def test_without_a_name_too(self) -> None:
         client = self.world.connect()
         client.send(b"/ping\n" * 100)
