@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,6 +12,10 @@ from chatrelay.sockets import PACED_READ_BYTES
 from tests.relay_harness import Client, World, what_is_left
 
 LIMITS = Limits(lines_per_s=10, bytes_per_s=1000, burst_s=5)
+LINES = [
+    *(b"%bob%x", b"%bob,alice%y", b"@ref=1 %bob%z", b"%nobody%x", b"/ping 1", b"/watch bob"),
+    *(b"", b"nonsense", b"\xff", b"x" * 9000, b"%bob%" + b"y" * 500, b"/who nobody", b"%%%"),
+]
 
 
 class PaceTests(SynchronousTestCase):
@@ -145,6 +149,31 @@ class PacedTests(SynchronousTestCase):
             expected.append(told)
         self.assertEqual(expected[0], expected[1])
         self.assertEqual(expected[0][0][-1], b"!pong last")
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        st.lists(st.sampled_from(LINES), max_size=60),
+        st.integers(1, 400),
+        st.integers(0, 20),
+        st.sampled_from([0, 500, 5000]),
+        st.integers(1, 3),
+    )
+    def test_whatever_is_sent_is_answered_as_without_a_pace(
+        self, lines: list[bytes], piece: int, lines_per_s: int, bytes_per_s: int, burst_s: int
+    ) -> None:
+        stream = b"".join(line + b"\n" for line in lines)
+        paced = Limits(lines_per_s=lines_per_s, bytes_per_s=bytes_per_s, burst_s=burst_s)
+        told = []
+        for world in (World(), World(paced)):
+            bob, alice = world.join(b"bob"), world.join(b"alice")
+            for start in range(0, len(stream), piece):
+                alice.write(stream[start : start + piece])
+            alice.transport.incoming.append(b"")
+            # The slowest pace, for all of it.
+            world.pass_time(len(lines) + len(stream) / 500 + 5)
+            self.assertFalse(alice.is_connected)
+            told.append((alice.told(), bob.told()))
+        self.assertEqual(told[0], told[1])
 
     def test_others_do_not_wait(self) -> None:
         self.alice.send(b"%bob%x\n" * 200)
