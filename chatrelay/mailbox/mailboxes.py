@@ -304,6 +304,12 @@ class Mailboxes:
         key = self._owned.key_of(account)
         return None if key is None else self.find(key)
 
+    def name_of(self, account: int) -> Name | None:
+        """The name of an account that was looked at."""
+        key = self._owned.key_of(account)
+        owned = self._owned.get(key) if key is not None else None
+        return None if key is None or owned is None else Name(owned.shown, key)
+
     def tell_acked(self, sender: bytes, mailbox: Mailbox, ref: bytes, message_id: int) -> None:
         """A message of somebody whose name nobody owns was acked."""
         self._relay.tell_acked(sender, mailbox.name, ref, message_id)

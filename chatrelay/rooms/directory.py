@@ -188,7 +188,9 @@ class Rooms:
     def _place(self, room: Room, key: bytes) -> None:
         relay = self._relay
         holder = relay.registry.find(key)
-        mailbox = relay.mailboxes.find(key) if relay.mailboxes is not None else None
+        mailbox = None
+        if holder is not None and relay.mailboxes is not None:
+            mailbox = relay.mailboxes.find(key)
         member = room.member(key)
         name = holder.name if holder is not None else member.name
         if holder is not None and holder.account:

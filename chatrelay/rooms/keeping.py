@@ -173,9 +173,9 @@ class Keeping:
             room = rooms.make(Name(kept.shown, kept.key), keep)
         room.keep = keep
         for account, has_joined in kept.members:
-            mailbox = self._mailboxes.mailbox_of(account)
-            if has_joined and mailbox is not None and mailbox.name.key not in room:
-                rooms.add(room, mailbox.name, account)
+            name = self._mailboxes.name_of(account)
+            if has_joined and name is not None and name.key not in room:
+                rooms.add(room, name, account)
 
     def _do(
         self, job: Callable[[Accounts], T], then: Callable[[T], None], decided: Decided[None]

@@ -98,11 +98,11 @@ class Room:
 
         :param name: as it is written now.
         :param devices: its connections, as they are written now.
-        :param mailbox: of an owned name.
+        :param mailbox: of an owned name that is here.
         """
         member = self._members[key]
         before, member.devices, member.name = member.devices, tuple(devices), name
-        is_live = mailbox is None or (mailbox.is_loaded and mailbox.reading.is_live)
+        is_live = bool(member.devices) and (mailbox is None or mailbox.reading.is_live)
         for device in before:
             if device not in member.devices:
                 self._audience.remove(device)
