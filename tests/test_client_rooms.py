@@ -2,7 +2,7 @@
 
 from datetime import UTC
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.error import ConnectionLost
@@ -10,9 +10,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.client.completing import completions
+from chatrelay.client.connecting import connect
 from chatrelay.client.conversation import Conversation
 from chatrelay.client.conversations import MAX_CONVERSATIONS, MAX_REPEATED, Conversations
 from chatrelay.client.core import Message, parse_line, same_name
+from chatrelay.client.display import harmless
 from chatrelay.client.known_rooms import MAX_JOINED, MAX_MEMBERS, MAX_ROOMS, KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.outgoing import Outgoing
@@ -568,3 +570,59 @@ class AgainTests(SynchronousTestCase):
         self.assertEqual([line for line in self.relay.lines() if b"psst" in line], [])
         self.lose()
         self.assertEqual(self.connect(), [])
+
+
+ROOM_WORDS = ["joined", "left", "removed", "members", "topic", "kept", "unkept", "invited", "room"]
+OTHER_WORDS = ["end", "who", "online", "offline", "error", "history", "welcome", "caps"]
+WORDS = st.one_of(
+    st.sampled_from(
+        ["#ops", "#Ops", "#", "carol", "bob", "*", "rooms=#ops", "owner=", "0", "members"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=5),
+)
+REPLIES = st.builds(
+    lambda tag, word, words, sentence: f"{tag}!{word} {' '.join(words)}{sentence}",
+    st.sampled_from(["", "@ref=x ", "@time=2026-11-22T11:00:00.000Z "]),
+    st.sampled_from(ROOM_WORDS + OTHER_WORDS),
+    st.lists(WORDS, max_size=4),
+    st.sampled_from(["", " :\u202eevil", " :"]),
+)
+MESSAGES = st.builds(
+    lambda tag, where, sender, text: f"{tag}%{where}{sender}%{text}",
+    st.sampled_from(["", "@id=a1 ", "@to=bob ", "@to=# ", "@again "]),
+    st.sampled_from(["", "#ops%", "#%", "*%"]),
+    WORDS,
+    WORDS,
+)
+
+
+class AnyRelayTests(SynchronousTestCase):
+    """A relay may say anything at any time."""
+
+    @settings(max_examples=150)
+    @given(st.lists(st.one_of(REPLIES, MESSAGES), max_size=30), st.data())
+    def test_anything(self, lines: list[str], data: st.DataObject) -> None:
+        """Nothing raises, nothing harmful is shown, and the counts are those of what is listed."""
+        shown: list[str] = []
+        conversation = Conversation(shown.append, lambda: NOON, zone=UTC)
+        endpoint = RelayEndpoint()
+        connecting = connect(Clock(), endpoint, "carol", caps=())
+        relay = endpoint.accept()
+        relay.welcome()
+        client = self.successResultOf(connecting)
+        client._on_arrival = conversation.arrived
+        conversation.attach(client)
+        for line in lines:
+            relay.say(line.encode())
+            while client._unread:
+                conversation.show_event(client._unread.popleft()[0])
+            if data.draw(st.booleans()):
+                conversation.next_unread()
+            conversation.typed(data.draw(st.sampled_from(["/switch", "/switch 1", "hi", "/leave"])))
+        for line in shown:
+            self.assertEqual(line, harmless(line))
+        unread = [thread.unread for thread in conversation.conversations]
+        self.assertEqual(conversation.conversations.unread_count, sum(map(bool, unread)))
+        completions("", conversation.known)
+        completions("/join ", conversation.known)
+        relay.lose()

@@ -151,7 +151,7 @@ class Incoming:
         closed = self.rooms.take(event, self._own_name)
         if closed is not None:
             self._close_room(closed)
-        elif event.word in ("joined", "members"):
+        elif event.word in ("joined", "members") and event.arguments:
             for name in event.arguments[1:]:
                 self._know(name)
             if self.rooms.is_joined(event.arguments[0]):
