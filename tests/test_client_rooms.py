@@ -468,6 +468,8 @@ class SwitchTests(RoomCase):
         self.shown.clear()
         self.assertEqual(self.type("/switch dave", "hi"), [])
         self.assertEqual(self.shown[:2], ["* Unread of dave: 1", "12:00:00 dave: one"])
+        # A relay for strangers says the same of one who is here, and whom one has not answered.
+        self.assertIn("* dave is not here, or you are not told before you answer", self.shown[2])
         self.assertIsNone(self.conversation.target)
 
     def test_history_is_no_news(self) -> None:

@@ -191,7 +191,10 @@ class Conversation(Incoming):
             if isinstance(typed, Send):
                 await self._send(typed, choice)
             elif isinstance(typed, Choose):
-                self._target.settle(choice, await self._target.follow(choice))
+                why_not = await self._target.follow(choice)
+                if why_not is not None and self.conversations.find(typed.target) is not None:
+                    why_not = why_not.or_not_told()
+                self._target.settle(choice, why_not)
             elif isinstance(typed, RunCommand):
                 await self._run(typed)
             elif isinstance(typed, Explain):

@@ -44,6 +44,12 @@ class WhyNot(NamedTuple):
     sentence: str
     is_absence: bool = False
 
+    def or_not_told(self) -> WhyNot:
+        """The same of somebody who has written: a relay may hide whom one has not answered."""
+        if not self.is_absence:
+            return self
+        return self._replace(sentence=f"{self.sentence}, or you are not told before you answer")
+
 
 class Target:
     """
