@@ -352,6 +352,14 @@ class OwnedTargetTests(ConversationCase):
         self.assertEqual(self.shown[-1], "* bob left: what you write is kept for it.")
         self.assertEqual(self.type("three"), ["%bob%three"])
 
+    def test_turned_to_while_away(self) -> None:
+        """So it is for one that is turned to again."""
+        self.type("%bob%one", "%dave%hi")
+        self.here.discard("bob")
+        self.type("/switch bob")
+        self.assertEqual(self.shown[-1], "* bob is not here: what you write is kept for it.")
+        self.assertEqual(self.conversation.target, "bob")
+
     def test_owned_no_more(self) -> None:
         """A name that is unknown has no owner any more."""
         self.here.discard("bob")

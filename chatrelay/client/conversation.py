@@ -192,7 +192,8 @@ class Conversation(Incoming):
                 await self._send(typed, choice)
             elif isinstance(typed, Choose):
                 why_not = await self._target.follow(choice)
-                if why_not is not None and self.conversations.find(typed.target) is not None:
+                has_written = self.conversations.find(typed.target) is not None
+                if why_not is not None and has_written and not self._target.is_owned(typed.target):
                     why_not = why_not.or_not_told()
                 self._target.settle(choice, why_not)
             elif isinstance(typed, RunCommand):
