@@ -138,6 +138,16 @@ class TurnTests(SynchronousTestCase):
             self.assertEqual(self.read(joining), [])
             self.assertEqual(self.pass_turn(), ["j"])
 
+    def test_what_is_written_to_many_is_left_to_the_turn(self) -> None:
+        few = [self.writer(str(number)) for number in range(8)]
+        self.read(*few)
+        self.pass_turn()
+        self.assertEqual(self.read(*few), [writer.name for writer in few])
+        # Another read may have something for them, too.
+        many = [*few, self.writer("one more")]
+        self.assertEqual([self.read(*many), self.read(*few)], [[], []])
+        self.assertEqual(self.pass_turn(), [writer.name for writer in [*many, *few]])
+
     def test_what_is_written_outside_of_a_read_is_left_to_the_turn(self) -> None:
         x = self.writer("x")
         self.read(x)
