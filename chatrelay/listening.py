@@ -228,17 +228,17 @@ def _parse_tls(
             raise Misuse(f"--port {written!a} needs certificate=FILE and key=FILE")
         certificate_file = certificate_directory / CERTIFICATE_FILE
         key_file = certificate_directory / KEY_FILE
-    if is_inherited:
-        words = [f"{key}={quoteStringArgument(value)}" for key, value in named.items()]
-        endpoints = [_endpoint(reactor, written, ":".join([SYSTEMD_PREFIX, *words]))]
-    else:
-        endpoints = _tcp_endpoints(reactor, written, number, interface)
     try:
         certificate = RenewableCertificate(
             Path(certificate_file).expanduser(), Path(key_file).expanduser(), reactor
         )
     except (Misuse, RuntimeError) as error:  # there is no such user
         raise Misuse(f"--port {written}: {error}") from None
+    if is_inherited:
+        words = [f"{key}={quoteStringArgument(value)}" for key, value in named.items()]
+        endpoints = [_endpoint(reactor, written, ":".join([SYSTEMD_PREFIX, *words]))]
+    else:
+        endpoints = _tcp_endpoints(reactor, written, number, interface)
     return [
         Listener(written, TlsEndpoint(endpoint, certificate, reactor), is_optional=index > 0)
         for index, endpoint in enumerate(endpoints)
