@@ -6,6 +6,7 @@ from twisted.plugins.chatrelay_bots import reverse
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.accounts.secrets import make_token, token_hash
+from chatrelay.bans import Ban
 from chatrelay.bots.participant import BotParticipant
 from chatrelay.names import parse_name
 from chatrelay.store.accounts import Accounts
@@ -39,6 +40,9 @@ class StateCase(SynchronousTestCase):
             self.change(
                 world, name, lambda accounts, number: accounts.set_disabled(number, True, 0)
             )
+        if state == "banned":
+            ban = Ban(parse_name(name), 0.0, None, b"alice", b"")
+            world.relay.bans.add(ban, lambda _: None)
         if state == "removed":
             self.change(world, name, lambda accounts, number: accounts.remove(number, 0.0))
             world.look()
@@ -70,7 +74,7 @@ class StateCase(SynchronousTestCase):
 class WhoGetsANameTests(StateCase):
     def test_every_row(self) -> None:
         rows = DOCUMENT.table("Who gets a name")
-        self.assertEqual(len(rows), 10)
+        self.assertEqual(len(rows), 11)
         for state, with_none, with_wrong, with_right in rows:
             for shown, expected in [
                 (b"", with_none),
