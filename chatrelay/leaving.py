@@ -126,6 +126,7 @@ class Leaver(LogHolder):
         if self.state is not State.CLOSED:
             if refusal is not None:
                 self.answer(wire.error_line(refusal), b"")
+                self.relay.statistics.refusals[refusal.code] += 1
             self._leave(why)
             self.connection.close(grace_s or self.relay.limits.close_grace_s, lingers=lingers)
 

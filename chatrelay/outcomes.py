@@ -74,6 +74,7 @@ def refusals(session: Session, target: bytes, lines: bytes, refusal: Refusal) ->
     line = wire.error_line(refusal)
     for text in texts_of(lines).split(b"\n"):
         undelivered(session, target, text, refusal)
+        session.relay.statistics.refusals[refusal.code] += 1
         yield line
 
 

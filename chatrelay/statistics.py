@@ -30,7 +30,7 @@ class Statistics:
 
     :ivar started_s: when it was started, by the relay's clock.
     :ivar connections: how many were made.
-    :ivar refusals: what was refused, by the code.
+    :ivar refusals: ``!error`` lines, by the code.
     """
 
     def __init__(self, started_s: float) -> None:

@@ -257,6 +257,27 @@ class StatsTests(OperatorTestCase):
         dave.take()
         self.assertEqual(self.stats()["held"], 0)
 
+    def test_every_refusal_counts(self) -> None:
+        bob = self.world.owner(b"bob")
+        bob.lines(b"/block carol")
+        carol = self.join(b"carol", "192.0.2.3")
+        carol.lines(b"%bob%1\n%bob%2\n@ref=1 %bob%3", b"%bob%4", b"/nosuch", b"%nobody,bob%x")
+        self.alice.lines(b"/kick carol")
+        self.world.connect()
+        self.world.pass_time(31)
+        stats = self.stats()
+        self.assertEqual(
+            {key: value for key, value in stats.items() if key.startswith("refused-")},
+            {
+                "refused-bad-secret": 1,
+                "refused-blocked": 5,
+                "refused-not-allowed": 1,
+                "refused-timeout": 1,
+                "refused-unknown-command": 1,
+                "refused-unknown-name": 1,
+            },
+        )
+
     def test_it_takes_no_words(self) -> None:
         self.assertEqual(self.alice.lines(b"/stats x"), [b"!error bad-line"])
 
