@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -58,6 +59,13 @@ class Clients(RuleBasedStateMachine):
     def any_of(self, number: int) -> Client | None:
         here = [client for client in self.clients if client.is_connected]
         return here[number % len(here)] if here else None
+
+    @initialize(count=st.integers(0, 3))
+    def begin(self, count: int) -> None:
+        """Some are in a room already."""
+        for name in (b"a", b"b", b"c")[:count]:
+            self.clients.append(self.world.join(name))
+            self.clients[-1].send(b"/join #r\n")
 
     @precondition(lambda self: sum(client.is_connected for client in self.clients) < 6)
     @rule(loopback=st.booleans())
