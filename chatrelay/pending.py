@@ -63,4 +63,6 @@ def _decided(
     except Refusal as refusal:
         session.relay.admission.set_claiming(session, False)
         session.refuse(refusal, ref)
-    session.gate.release(Reason.DECISION)
+    if not session.awaits_decision:
+        # What was decided may have begun something else that is to be waited for.
+        session.gate.release(Reason.DECISION)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chatrelay.claims import Decided
 from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.errors import NotAllowed, TooManyRooms, UnknownName
 from chatrelay.names import parse_name, parse_room
@@ -40,47 +41,31 @@ def _keep(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
         raise wrong_form(_KEEP_FORM)
     room = session.relay.rooms.find_joined(parse_room(words[0]), session.name.key)
     keeping, account = _keeping(session)
-    is_members_only = words[1] == b"members-only" if words[1:] else None
+    is_members_only, shown = words[1:] == [b"members-only"], session.name.shown
 
-    def kept(_: None) -> None:
-        if is_members_only is None or room.keep is None:
-            _tell(session, room, kept_line(room, session.name.shown), ref)
-        else:
-            set_members_only()
+    def tell() -> bytes:
+        now = session.relay.rooms.find(room.name.key) or room
+        return _told(session, now, kept_line(now, shown))
 
-    def set_members_only() -> None:
-        await_decision(
-            session,
-            partial(keeping.set_members_only, room, bool(is_members_only)),
-            lambda _: _tell(session, room, kept_line(room, session.name.shown), ref),
-            ref,
-        )
-
-    if room.keep is not None:
-        _owned(session, room)
-        kept(None)
-        return ()
-    if keeping.count_of(account) >= session.relay.limits.max_kept_rooms:
-        raise TooManyRooms(room.name.shown, sentence=_TOO_MANY)
-    await_decision(session, partial(keeping.keep, room, account), kept, ref)
-    return ()
+    if room.keep is None:
+        if keeping.count_of(account) >= session.relay.limits.max_kept_rooms:
+            raise TooManyRooms(room.name.shown, sentence=_TOO_MANY)
+        keep = partial(keeping.keep, room, account, is_members_only)
+        return _when_kept(session, keep, tell, ref)
+    _owned(session, room)
+    if not words[1:]:
+        return [tell()]
+    return _when_kept(session, partial(keeping.set_members_only, room, is_members_only), tell, ref)
 
 
 def _unkeep(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if len(words) != 1:
         raise wrong_form("/unkeep #ROOM")
     keeping, room = _room(session, words[0])
-    told = b"!unkept %b %b" % (room.name.shown, session.name.shown)
-    listeners = room.devices()
-
-    def unkept(_: None) -> None:
-        for device in listeners:
-            if device is not session:
-                device.answer(told, b"")
-        session.answer(told, ref)
-
-    await_decision(session, partial(keeping.unkeep, room), unkept, ref)
-    return ()
+    line = b"!unkept %b %b" % (room.name.shown, session.name.shown)
+    return _when_kept(
+        session, partial(keeping.unkeep, room), partial(_told, session, room, line), ref
+    )
 
 
 def _topic(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
@@ -92,13 +77,11 @@ def _topic(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     keeping, room = _room(session, words[0])
     topic = b" ".join(words[1:])
 
-    def is_set(_: None) -> None:
-        _tell(session, room, topic_line(room), ref)
+    def tell() -> bytes:
+        return _told(session, room, topic_line(room))
 
-    await_decision(
-        session, partial(keeping.set_topic, room, b"" if topic == b"-" else topic), is_set, ref
-    )
-    return ()
+    set_it = partial(keeping.set_topic, room, b"" if topic == b"-" else topic)
+    return _when_kept(session, set_it, tell, ref)
 
 
 def topic_line(room: Room) -> bytes:
@@ -116,16 +99,14 @@ def _invite(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
     mailbox = mailboxes.find(name.key) if mailboxes is not None else None
     if mailbox is None:
         raise NotAllowed(words[1], sentence=_INVITE_OWNED)
-    told = b"!invited %b %b" % (room.name.shown, mailbox.name.shown)
+    line = b"!invited %b %b" % (room.name.shown, mailbox.name.shown)
 
-    def invited(_: None) -> None:
+    def tell() -> bytes:
         if name.key not in room:
-            for device in session.relay.registry.devices(name.key):
-                device.answer(told, b"")
-        _tell(session, room, told, ref)
+            _tell_name(session, name.key, line)
+        return _told(session, room, line)
 
-    await_decision(session, partial(keeping.invite, room, mailbox.account), invited, ref)
-    return ()
+    return _when_kept(session, partial(keeping.invite, room, mailbox.account), tell, ref)
 
 
 def _remove(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
@@ -140,18 +121,22 @@ def _remove(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
     assert keep is not None, "_room has looked"  # noqa: S101
     if name.key not in room and account not in keep.accounts:
         raise UnknownName(words[1], sentence="This name is neither a member nor invited.")
-    told = b"!removed %b %b" % (room.name.shown, words[1])
+    shown = words[1]
+    if name.key in room:
+        shown = room.member(name.key).name.shown
+    elif mailbox is not None:
+        shown = mailbox.name.shown
+    line = b"!removed %b %b" % (room.name.shown, shown)
 
-    def removed() -> None:
-        room.tell(told, (session,))
+    def tell() -> bytes:
+        _told(session, room, line)
         if name.key in room:
             rooms.remove(room, name.key)
+        else:
+            _tell_name(session, name.key, line)
+        return line
 
-    def answer(_: None) -> None:
-        session.answer(told, ref)
-
-    await_decision(session, partial(keeping.remove, room, account, removed), answer, ref)
-    return ()
+    return _when_kept(session, partial(keeping.remove, room, account), tell, ref)
 
 
 def _room(session: Session, written: bytes) -> tuple[Keeping, Room]:
@@ -185,9 +170,41 @@ def _owned(session: Session, room: Room) -> Keep:
     return room.keep
 
 
-def _tell(session: Session, room: Room, line: bytes, ref: bytes) -> None:
+def _when_kept(
+    session: Session,
+    change: Callable[[Callable[[], None], Decided[None]], None],
+    tell: Callable[[], bytes],
+    ref: bytes,
+) -> Iterable[bytes]:
+    """
+    Have something of a room changed, which is told to its members once it is kept.
+
+    :param change: begins it; given what to call when it is kept, and whom to tell behind that.
+    :param tell: tells them; returns what the client is told, if it is still here.
+    """
+    lines: list[bytes] = []
+
+    def kept() -> None:
+        lines.append(tell())
+
+    def answer(_: None) -> None:
+        session.answer(lines[0], ref)
+
+    await_decision(session, partial(change, kept), answer, ref)
+    return ()
+
+
+def _told(session: Session, room: Room, line: bytes) -> bytes:
+    """Tell the members, but for the client itself, which is answered."""
     room.tell(line, (session,))
-    session.answer(line, ref)
+    return line
+
+
+def _tell_name(session: Session, key: bytes, line: bytes) -> None:
+    """Tell who is no member."""
+    for device in session.relay.registry.devices(key):
+        if device is not session:
+            device.answer(line, b"")
 
 
 VERBS = (

@@ -28,12 +28,15 @@ def _join(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     room, keeping = rooms.find(name.key), rooms.keeping
     if account and room is not None and keeping is not None and room.has_to_note(account):
 
+        def join() -> None:
+            rooms.join(room.name, member, account, (session,))
+
         def joined(_: None) -> None:
             session.begin_answer(_joined_lines(session, room), ref)
+            # At once: nothing that is said there comes before it.
+            session.go_on()
 
-        await_decision(
-            session, partial(keeping.join, room, member, account, (session,)), joined, ref
-        )
+        await_decision(session, partial(keeping.join, room, account, join), joined, ref)
         return ()
     return _joined_lines(session, rooms.join(name, member, account, (session,)))
 

@@ -15,8 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatrelay.claims import Decided
-from chatrelay.errors import NotAllowed, Refusal, UnknownRoom
-from chatrelay.interfaces import Listener
+from chatrelay.errors import Busy, NotAllowed, Refusal
 from chatrelay.mailbox import failures
 from chatrelay.mailbox.mailboxes import Mailboxes
 from chatrelay.mailbox.writer import Store
@@ -33,6 +32,7 @@ T = TypeVar("T")
 
 _KEPT_ALREADY = "Somebody keeps this room already."
 _NO_ACCOUNT = "Your account is gone."
+_NO_LONGER = "Just now this room is kept no more; try again."
 
 _log = Logger(namespace="chatrelay")
 
@@ -59,11 +59,24 @@ class Keeping:
         keeps = (room.keep for room in self._relay.rooms)
         return sum(keep is not None and keep.owner == account for keep in keeps)
 
-    def keep(self, room: Room, owner: int, decided: Decided[None]) -> None:
+    # What is asked for calls `then` when it is kept, whether its asker is still here or not, and
+    # then tells `decided`, or why it is not so.
+
+    def keep(
+        self,
+        room: Room,
+        owner: int,
+        is_members_only: bool,
+        then: Callable[[], None],
+        decided: Decided[None],
+    ) -> None:
         """
         Keep a room from now on, with those of its members who own their names.
 
+        It is made again if all have left meanwhile.
+
         :param owner: the number of its owner's account.
+        :param is_members_only: whether only who is invited may join.
         """
         shown, key = room.name
         members = [member.account for member in room.members() if member.account]
@@ -71,87 +84,100 @@ class Keeping:
 
         def job(accounts: Accounts) -> int:
             try:
-                return accounts.rooms.keep(key, shown, owner, members, now_s)
+                number = accounts.rooms.keep(key, shown, owner, members, now_s)
             except sqlite3.IntegrityError:
                 raise NotAllowed(shown, sentence=_KEPT_ALREADY) from None
+            if number and is_members_only:
+                accounts.rooms.set_members_only(number, is_members_only)
+            return number
 
         def kept(number: int) -> None:
             if not number:
                 raise NotAllowed(shown, sentence=_NO_ACCOUNT)
             joined = [(account, True) for account in {owner, *members}]
-            self._restore(KeptRoom(number, key, shown, owner, b"", False, joined, 0, 0))
+            self._restore(KeptRoom(number, key, shown, owner, b"", is_members_only, joined, 0, 0))
+            then()
 
         self._do(job, kept, decided)
 
-    def unkeep(self, room: Room, decided: Decided[None]) -> None:
+    def unkeep(self, room: Room, then: Callable[[], None], decided: Decided[None]) -> None:
         """Keep a room no more, and nothing of what was said there."""
         keep = _kept(room)
 
-        def unkept(_: None) -> None:
-            if room.keep is keep:
-                self._mailboxes.forget_room(keep.number)
-                self._relay.rooms.no_longer_kept(room)
+        def unkept() -> None:
+            self._mailboxes.forget_room(keep.number)
+            self._relay.rooms.no_longer_kept(room)
+            then()
 
-        self._do(lambda accounts: accounts.rooms.unkeep(keep.number), unkept, decided)
+        self._change(room, lambda accounts: accounts.rooms.unkeep(keep.number), unkept, decided)
 
-    def set_topic(self, room: Room, topic: bytes, decided: Decided[None]) -> None:
+    def set_topic(
+        self, room: Room, topic: bytes, then: Callable[[], None], decided: Decided[None]
+    ) -> None:
         """Give a room another topic; empty for none."""
         keep = _kept(room)
 
-        def is_set(_: None) -> None:
+        def is_set() -> None:
             keep.topic = topic
+            then()
 
-        self._do(lambda accounts: accounts.rooms.set_topic(keep.number, topic), is_set, decided)
+        self._change(
+            room, lambda accounts: accounts.rooms.set_topic(keep.number, topic), is_set, decided
+        )
 
-    def set_members_only(self, room: Room, is_members_only: bool, decided: Decided[None]) -> None:
+    def set_members_only(
+        self,
+        room: Room,
+        is_members_only: bool,
+        then: Callable[[], None],
+        decided: Decided[None],
+    ) -> None:
         """Let only those join who are invited; or everybody."""
         keep = _kept(room)
 
-        def is_set(_: None) -> None:
+        def is_set() -> None:
             keep.is_members_only = is_members_only
+            then()
 
-        self._do(
+        self._change(
+            room,
             lambda accounts: accounts.rooms.set_members_only(keep.number, is_members_only),
             is_set,
             decided,
         )
 
-    def invite(self, room: Room, account: int, decided: Decided[None]) -> None:
+    def invite(
+        self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
+    ) -> None:
         """Let somebody join."""
         keep = _kept(room)
 
-        def invited(_: None) -> None:
+        def invited() -> None:
             keep.accounts.setdefault(account, False)
+            then()
 
-        self._do(lambda accounts: accounts.rooms.invite(keep.number, account), invited, decided)
+        self._change(
+            room, lambda accounts: accounts.rooms.invite(keep.number, account), invited, decided
+        )
 
     def join(
-        self,
-        room: Room,
-        member: Name,
-        account: int,
-        spared: tuple[Listener, ...],
-        decided: Decided[None],
+        self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
     ) -> None:
         """Let the owner of a name belong to a room, whether he is here or not."""
         keep = _kept(room)
 
-        def joined(_: None) -> None:
-            if room.keep is not keep:
-                raise UnknownRoom(room.name.shown)
+        def joined() -> None:
             keep.accounts[account] = True
-            self._relay.rooms.join(room.name, member, account, spared)
+            then()
 
-        self._do(lambda accounts: accounts.rooms.add_member(keep.number, account), joined, decided)
+        self._change(
+            room, lambda accounts: accounts.rooms.add_member(keep.number, account), joined, decided
+        )
 
     def remove(
         self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
     ) -> None:
-        """
-        Let somebody belong to a room no more, nor be invited.
-
-        :param then: called when that is kept.
-        """
+        """Let somebody belong to a room no more, nor be invited."""
         keep = _kept(room)
 
         def removed(_: None) -> None:
@@ -176,6 +202,24 @@ class Keeping:
             name = self._mailboxes.name_of(account)
             if has_joined and name is not None and name.key not in room:
                 rooms.add(room, name, account)
+
+    def _change(
+        self,
+        room: Room,
+        job: Callable[[Accounts], None],
+        then: Callable[[], None],
+        decided: Decided[None],
+    ) -> None:
+        """As `_do`, of what a room is only while it is kept as it is now."""
+        keep = room.keep
+
+        def changed(_: None) -> None:
+            if room.keep is not keep:
+                # Its owner, on another connection, was quicker.
+                raise Busy(sentence=_NO_LONGER)
+            then()
+
+        self._do(job, changed, decided)
 
     def _do(
         self, job: Callable[[Accounts], T], then: Callable[[T], None], decided: Decided[None]

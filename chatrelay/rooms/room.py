@@ -115,10 +115,6 @@ class Room:
         elif mailbox is not None and mailbox.blocked:
             self._blocking[key] = mailbox
 
-    def devices(self) -> list[Device]:
-        """The connections of all members, as of now."""
-        return [device for member in self._members.values() for device in member.devices]
-
     def tell(self, line: bytes, spared: tuple[Listener, ...] = ()) -> None:
         """Write a line of the relay's own to its members, but for some connections."""
         self._audience.tell(line, spared)

@@ -1,0 +1,121 @@
+"""Rooms while the store takes its time: what is done, answered and told when it has decided."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.accounts_harness import SECRET, OwnedWorld
+from tests.relay_harness import Client
+from tests.store_harness import ManualThreadpool
+
+
+class SlowStoreTests(SynchronousTestCase):
+    """Alice, bob and carol own their names; alice and bob are in ``#ops``."""
+
+    def setUp(self) -> None:
+        self.storing = ManualThreadpool()
+        self.world = OwnedWorld(self, storing=self.storing)
+        self.alice, self.bob, self.carol = map(self.owner, (b"alice", b"bob", b"carol"))
+        self.do(self.alice, b"/join #ops")
+        self.do(self.bob, b"/join #ops")
+        self.all_told()
+
+    def owner(self, name: bytes) -> Client:
+        client = self.world.log_in(name)
+        self.do(client, b"/register " + SECRET)
+        client.told()
+        return client
+
+    def do(self, client: Client, *lines: bytes) -> None:
+        """Send lines, and let the store do what comes of them."""
+        client.send(b"".join(line + b"\n" for line in lines))
+        self.world.settle_all()
+
+    def keep(self, how: bytes = b"open") -> None:
+        self.do(self.alice, b"/keep #ops " + how)
+        self.all_told()
+
+    def all_told(self) -> None:
+        for client in (self.alice, self.bob, self.carol):
+            client.told()
+
+
+class AnswerTests(SlowStoreTests):
+    """Who asks is read again when it has its answer, and not before."""
+
+    def test_each_line_in_its_turn(self) -> None:
+        self.alice.send(b"@ref=1 /keep #ops members-only\n@ref=2 /topic #ops -\n@ref=3 /ping\n")
+        told: list[bytes] = []
+        while self.storing.pending:
+            self.storing.run()
+            self.world.settle()
+            told += self.alice.told()
+        self.assertEqual(
+            told,
+            [
+                b"@ref=1 !kept #ops owner=alice members-only",
+                b"@ref=2 !topic #ops",
+                b"@ref=3 !pong",
+            ],
+        )
+        self.assertFalse(self.alice.session.gate.held)
+
+    def test_all_of_it_or_nothing(self) -> None:
+        """A room is never open for the moment between two commits."""
+        self.alice.send(b"/keep #ops members-only\n")
+        self.storing.run()
+        self.assertEqual(
+            self.carol.lines(b"/join #ops"),
+            [b"!error not-allowed #ops"],
+        )
+
+    def test_what_is_said_comes_behind_the_join(self) -> None:
+        self.keep()
+        self.carol.send(b"/join #ops\n")
+        self.alice.write(b"%#ops%hi\n")
+        self.storing.run()
+        self.world.settle_all()
+        self.assertEqual(
+            [line.split()[0] for line in self.carol.told()],
+            [b"!joined", b"!members", b"!end", b"%#ops%alice%hi"],
+        )
+
+    def test_kept_no_more_before_the_join_is_decided(self) -> None:
+        self.keep()
+        self.alice.send(b"/unkeep #ops\n")
+        self.carol.send(b"/join #ops\n")
+        self.world.settle_all()
+        self.assertEqual(self.carol.told(), [b"!error busy"])
+        self.assertEqual(self.alice.told(), [b"!unkept #ops alice"])
+        self.do(self.carol, b"/join #ops")
+        self.assertEqual(self.carol.told()[-1], b"!end members #ops 3")
+
+
+class GoneTests(SlowStoreTests):
+    """Who asked is gone when it is decided: it is done, and the others are told."""
+
+    def test_what_the_members_are_told(self) -> None:
+        self.keep()
+        for line, told in (
+            (b"/topic #ops disks", b"!topic #ops"),
+            (b"/keep #ops members-only", b"!kept #ops owner=alice members-only"),
+            (b"/invite #ops carol", b"!invited #ops carol"),
+            (b"/remove #ops carol", b"!removed #ops carol"),
+            (b"/unkeep #ops", b"!unkept #ops alice"),
+        ):
+            self.alice.send(line + b"\n")
+            self.alice.reset()
+            self.world.settle_all()
+            self.assertEqual(self.bob.told()[-1], told)
+            self.alice = self.world.log_in(b"alice " + SECRET)
+            self.alice.told()
+        self.assertEqual(self.carol.told(), [b"!invited #ops carol", b"!removed #ops carol"])
+
+    def test_what_is_kept_without_its_owner_here(self) -> None:
+        self.alice.send(b"/keep #ops\n")
+        self.alice.reset()
+        self.world.settle_all()
+        self.assertEqual(self.bob.told(), [b"!left #ops alice", b"!kept #ops owner=alice"])
+        self.do(self.bob, b"%#ops%back?")
+        alice = self.world.log_in(b"alice " + SECRET)
+        self.assertEqual(alice.told(), [b"%#ops%bob%back?"])
