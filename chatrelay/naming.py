@@ -108,10 +108,15 @@ def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:
 
     def confirmed(granted: Grant | Refusal) -> None:
         # Each of it takes time, in which the account may be disabled or removed.
-        if isinstance(granted, Refusal) or not granted.is_proven:
+        if isinstance(granted, Refusal):
             decided(granted)
-        else:
+        elif granted.is_proven:
             relay.claims.confirm(name, granted, with_log)
+        else:
+            if mailboxes is not None:
+                # If there was an account of it, it is gone now, with its place in rooms.
+                mailboxes.forget(name.key)
+            decided(granted)
 
     relay.claims.decide(claim, confirmed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
@@ -136,6 +138,31 @@ class KeepingTests(KeptWorldTests):
         self.world.look()
         self.assertEqual(len(self.world.relay.rooms), 0)
         self.assertEqual(self.world.relay.rooms._of, {})
+
+    def test_the_members_are_told_of_an_account_that_goes(self) -> None:
+        self.bob.reset()
+        self.forget(b"bob")
+        self.world.look()
+        self.assertEqual(self.carol.told(), [b"!left #ops bob"])
+        self.assertEqual(self.alice.told(), [b"!left #ops bob"])
+        self.alice.reset()
+        self.forget(b"alice")
+        self.world.look()
+        self.assertEqual(self.carol.told(), [b"!unkept #ops alice"])
+        self.assertEqual(self.carol.lines(b"/rooms")[0], b"!room #ops members=1 joined")
+        mailboxes: Any = self.world.relay.mailboxes
+        self.assertEqual(mailboxes._rooms, {})
+
+    def test_a_name_that_is_free_again_is_none_before_that_was_looked_at(self) -> None:
+        self.bob.reset()
+        self.alice.send(b"/keep #ops members-only\n")
+        self.forget(b"bob")
+        bob = self.world.join(b"bob")
+        self.alice.send(b"%#ops%secret\n")
+        self.assertEqual(bob.lines(b"/history #ops", b"%#ops%x"), [b"!error not-in-room #ops"] * 2)
+        self.assertEqual(self.alice.told()[-1], b"!left #ops bob")
+        self.world.look()
+        self.assertTrue(bob.is_connected)
 
     def test_who_has_the_name_after_a_member_is_none(self) -> None:
         self.bob.reset()

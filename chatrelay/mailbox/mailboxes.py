@@ -126,11 +126,24 @@ class Mailboxes:
         """A name has an owner now."""
         owned = self._owned.get(name.key)
         if owned is None or owned.account != account:
-            self._forget(name.key)
+            self.forget(name.key)
             self._owned.add(name.key, Owned(account, name.shown))
         mailbox = self.find(name.key)
         assert mailbox is not None, "it was put there"  # noqa: S101
         return mailbox
+
+    def forget(self, key: bytes) -> None:
+        """A name has no owner, whoever it had when that was last looked at."""
+        owned = self._owned.remove(key)
+        if owned is None:
+            return
+        self._relay.account_gone(owned.account, key)
+        self._relay.renew_route(key, (owned.shown, None))
+        mailbox = self._mailboxes.pop(owned.account, None)
+        if mailbox is not None:
+            self._writer.removed(mailbox)
+            self._watched.pop(mailbox, None)
+            mailbox.removed(UnknownName)
 
     def add_room(self, log: RoomLog) -> None:
         """A room has a log."""
@@ -147,7 +160,7 @@ class Mailboxes:
 
         def found(rows: list[tuple[int, bytes, bytes]]) -> None:
             if not rows:
-                self._forget(key)
+                self.forget(key)
             for number, _, shown in rows:
                 self.add(number, Name(shown, key))
 
@@ -326,18 +339,6 @@ class Mailboxes:
                 del self._mailboxes[mailbox.account]
                 mailbox.is_loaded = False
                 self.renew_route(mailbox)
-
-    def _forget(self, key: bytes) -> None:
-        owned = self._owned.remove(key)
-        if owned is None:
-            return
-        self._relay.account_gone(owned.account, key)
-        self._relay.renew_route(key, (owned.shown, None))
-        mailbox = self._mailboxes.pop(owned.account, None)
-        if mailbox is not None:
-            self._writer.removed(mailbox)
-            self._watched.pop(mailbox, None)
-            mailbox.removed(UnknownName)
 
     def _told(self, batches: Batches, result: Written | Failure) -> None:
         if isinstance(result, Failure):

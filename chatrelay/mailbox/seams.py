@@ -142,6 +142,9 @@ class Mailboxes(Protocol):
     def add(self, account: int, name: Name) -> Mailbox:
         """The mailbox of a name that has this account."""
 
+    def forget(self, key: bytes) -> None:
+        """A name has no owner, whoever it had when that was last looked at."""
+
     def refresh(self, key: bytes) -> None:
         """Somebody else changed the account of a name: look whether it has one, and which."""
 

@@ -130,8 +130,7 @@ class Rooms:
             if room.keep is not None and room.keep.accounts.get(room.member(name.key).account):
                 self._place(room, name.key)
             else:
-                self.remove(room, name.key)
-                room.tell(b"!left " + room.name.shown + b" " + name.shown)
+                self._gone(room, name)
 
     def note_writing(self, room: Room, written: bytes) -> None:
         """Let the quick path find a room under another writing of its name."""
@@ -176,14 +175,24 @@ class Rooms:
         """There is no account of this number any more, which the name with this key had."""
         for room in self:
             if room.keep is not None and room.keep.owner == account:
-                self.no_longer_kept(room)
+                self._owner_gone(room, key)
             elif room.keep is not None:
                 room.keep.accounts.pop(account, None)
         for room in self.of(key):
             member = room.member(key)
             member.account = 0
             if not member.devices:
-                self.remove(room, key)
+                self._gone(room, member.name)
+
+    def _owner_gone(self, room: Room, key: bytes) -> None:
+        owner = room.member(key).name.shown if key in room else key
+        if self.keeping is not None:
+            self.keeping.forget(room)
+        room.tell(b"!unkept %b %b" % (room.name.shown, owner))
+
+    def _gone(self, room: Room, name: Name) -> None:
+        self.remove(room, name.key)
+        room.tell(b"!left " + room.name.shown + b" " + name.shown)
 
     def _place(self, room: Room, key: bytes) -> None:
         relay = self._relay

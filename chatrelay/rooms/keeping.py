@@ -105,11 +105,16 @@ class Keeping:
         keep = _kept(room)
 
         def unkept() -> None:
-            self._mailboxes.forget_room(keep.number)
-            self._relay.rooms.no_longer_kept(room)
+            self.forget(room)
             then()
 
         self._change(room, lambda accounts: accounts.rooms.unkeep(keep.number), unkept, decided)
+
+    def forget(self, room: Room) -> None:
+        """A room is not in the store any more."""
+        if room.keep is not None:
+            self._mailboxes.forget_room(room.keep.number)
+            self._relay.rooms.no_longer_kept(room)
 
     def set_topic(
         self, room: Room, topic: bytes, then: Callable[[], None], decided: Decided[None]
