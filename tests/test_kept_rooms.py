@@ -326,6 +326,28 @@ class AwayTests(KeptWorldTests):
         self.assertEqual(world.log_in(b"bob " + SECRET).told(), [b"%#ops%alice%x"] * 10)
 
 
+class RegisteredInARoomTests(KeptWorldTests):
+    """Who registers a name that is in a room is a member like others from then on."""
+
+    def test_it_belongs_to_the_room_while_it_is_away(self) -> None:
+        self.carol.lines(b"/register " + SECRET)
+        self.carol.reset()
+        self.assertEqual(self.alice.told(), [])
+        self.alice.send(b"@ref=1 %#ops%one\n")
+        self.assertEqual(without_ids(self.alice.told()), [b"@ref=1 !stored #ops"])
+        self.assertEqual(self.back(b"carol").told(), [b"%#ops%alice%one"])
+
+    def test_with_acks_everything_goes_through_its_log(self) -> None:
+        dave = self.world.log_in(b"dave", caps=b"ack")
+        dave.lines(b"/join #ops", b"/register " + SECRET)
+        self.alice.told()
+        self.alice.send(b"@ref=1 %#ops%one\n")
+        self.assertEqual(without_ids(self.alice.told()), [b"@ref=1 !stored #ops"])
+        [line] = dave.told()
+        message_id = line.partition(b" ")[0][4:]
+        self.assertEqual(dave.lines(b"/ack " + message_id), [b"!acked " + message_id])
+
+
 class HistoryTests(KeptWorldTests):
     """``/history #ROOM``."""
 

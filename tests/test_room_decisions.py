@@ -115,7 +115,39 @@ class GoneTests(SlowStoreTests):
         self.alice.send(b"/keep #ops\n")
         self.alice.reset()
         self.world.settle_all()
-        self.assertEqual(self.bob.told(), [b"!left #ops alice", b"!kept #ops owner=alice"])
+        self.assertEqual(
+            self.bob.told(),
+            [b"!left #ops alice", b"!joined #ops alice", b"!kept #ops owner=alice"],
+        )
         self.do(self.bob, b"%#ops%back?")
         alice = self.world.log_in(b"alice " + SECRET)
         self.assertEqual(alice.told(), [b"%#ops%bob%back?"])
+
+    def test_who_leaves_or_comes_while_it_is_being_kept(self) -> None:
+        self.alice.send(b"/keep #ops\n")
+        self.bob.send(b"/leave #ops\n")
+        self.carol.send(b"/join #ops\n")
+        self.world.settle_all()
+        self.assertEqual(self.bob.told(), [b"!left #ops bob"])
+        self.do(self.carol, b"/quit")
+        self.alice.told()
+        self.do(self.alice, b"%#ops%hi")
+        self.assertEqual(self.bob.told(), [])
+        kept = self.world.in_store(lambda accounts: accounts.rooms.all())
+        self.assertEqual([len(room.members) for room in kept], [2])
+        self.assertEqual(self.world.log_in(b"carol " + SECRET).told(), [b"%#ops%alice%hi"])
+
+    def test_who_is_removed_while_it_is_kept_that_he_is_a_member(self) -> None:
+        self.keep()
+        dave = self.world.log_in(b"dave")
+        self.do(dave, b"/join #ops")
+        dave.send(b"/register " + SECRET + b"\n")
+        self.storing.run()
+        self.world.settle()
+        # It is being made his own when he is removed, and is noted behind that.
+        self.alice.send(b"/remove #ops dave\n")
+        self.world.settle_all()
+        self.assertEqual(self.alice.told()[-1], b"!removed #ops dave")
+        self.assertIn(b"!registered dave", dave.told())
+        kept = self.world.in_store(lambda accounts: accounts.rooms.all())
+        self.assertEqual([len(room.members) for room in kept], [2])

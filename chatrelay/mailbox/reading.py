@@ -94,6 +94,8 @@ class Reading:
         device.outbox.on_sent = lambda: self._was_sent(reader)
         # What the others have been sent and this one has not comes first.
         self._set_live(False)
+        # A name that was behind before stays so; but it is the owner's connection now.
+        self._keeper.renew_route(self._mailbox)
         self.caps_changed()
 
     def caps_changed(self) -> None:

@@ -202,11 +202,11 @@ class Rooms:
             mailbox = relay.mailboxes.find(key)
         member = room.member(key)
         name = holder.name if holder is not None else member.name
-        if holder is not None and holder.account:
-            # It may have been registered meanwhile: then it belongs to the room as others do.
+        if holder is not None and holder.account != member.account and holder.account:
+            # It was registered meanwhile.
             member.account = holder.account
-            if self.keeping is not None and room.has_to_note(holder.account):
-                self.keeping.join(room, name, holder.account, (), lambda _: None)
+            if self.keeping is not None:
+                self.keeping.note(room, key, holder.account)
         room.placed(key, name, relay.registry.devices(key), mailbox)
 
     def _forget_if_empty(self, room: Room) -> None:

@@ -94,8 +94,10 @@ class Keeping:
         def kept(number: int) -> None:
             if not number:
                 raise NotAllowed(shown, sentence=_NO_ACCOUNT)
-            joined = [(account, True) for account in {owner, *members}]
+            here = self._accounts_in(key)
+            joined = [(account, True) for account in {owner, *members} & {owner, *here}]
             self._restore(KeptRoom(number, key, shown, owner, b"", is_members_only, joined, 0, 0))
+            self._correct(key, {*members} - {owner, *here})
             then()
 
         self._do(job, kept, decided)
@@ -179,6 +181,23 @@ class Keeping:
             room, lambda accounts: accounts.rooms.add_member(keep.number, account), joined, decided
         )
 
+    def note(self, room: Room, key: bytes, account: int) -> None:
+        """
+        Let somebody who is in a room belong to it also while he is away, if he owns his name.
+
+        :param key: of his name.
+        :param account: 0 if he does not.
+        """
+        if not account or not room.has_to_note(account):
+            return
+
+        def noted() -> None:
+            if key not in room:
+                # He was removed while it was being kept.
+                self.remove(room, account, _nothing, _nobody)
+
+        self.join(room, account, noted, _nobody)
+
     def remove(
         self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
     ) -> None:
@@ -205,8 +224,21 @@ class Keeping:
         room.keep = keep
         for account, has_joined in kept.members:
             name = self._mailboxes.name_of(account)
-            if has_joined and name is not None and name.key not in room:
-                rooms.add(room, name, account)
+            if has_joined and name is not None:
+                rooms.join(room.name, name, account)
+
+    def _accounts_in(self, key: bytes) -> set[int]:
+        room = self._relay.rooms.find(key)
+        return set() if room is None else {member.account for member in room.members()}
+
+    def _correct(self, key: bytes, left: Iterable[int]) -> None:
+        """Who left, or came, while it was being kept that they are in a room."""
+        room = self._relay.rooms.find(key)
+        assert room is not None, "it is kept"  # noqa: S101
+        for account in left:
+            self.remove(room, account, _nothing, _nobody)
+        for member in room.members():
+            self.note(room, member.name.key, member.account)
 
     def _change(
         self,
@@ -232,6 +264,14 @@ class Keeping:
         asked: Deferred[None] = self._store.write(job).addCallback(then)
         asked.addCallbacks(decided, lambda failure: decided(failures.refusal_of(failure)))
         asked.addErrback(lambda failure: _log.failure("answering failed", failure))
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
+
+
+def _nobody(_: Refusal | None) -> None:
+    """Nobody has asked; what failed is logged, and is kept when he joins the next time."""
 
 
 def _kept(room: Room) -> Keep:
