@@ -10,8 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay.claims import Decided
-from chatrelay.errors import NotAllowed, Refusal, StoreFailed, UnknownRoom
-from chatrelay.mailbox.entries import texts_of
+from chatrelay.errors import NotAllowed, NotInRoom, Refusal, StoreFailed, UnknownRoom
 from chatrelay.names import Name, parse_room
 from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
 from chatrelay.pending import await_decision
@@ -39,6 +38,8 @@ def say(session: Session, target: bytes, text: bytes, ref: bytes) -> None:
     room = session.relay.rooms.find(name.key)
     if room is None:
         raise undelivered(session, target, text, UnknownRoom(target))
+    if session.name.key not in room:
+        raise undelivered(session, target, text, NotInRoom(room.name.shown))
     _when_known(session, room, partial(_say, session, room, target, name, text, ref), ref)
 
 
@@ -49,6 +50,10 @@ def say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
     :param lines: ``%SENDER%TEXT`` each, LF after each.
     :param count: how many.
     """
+    if session.name.key not in room:
+        not_in_room = NotInRoom(room.name.shown)
+        session.begin_answer(refusals(session, room.name.shown, lines, not_in_room), b"")
+        return
     _when_known(session, room, partial(_say_run, session, room, lines, count), b"")
 
 
@@ -74,7 +79,11 @@ def announce(session: Session, text: bytes, ref: bytes) -> None:
 
 
 def _when_known(session: Session, room: Room, then: Callable[[], None], ref: bytes) -> None:
-    """Hold the session until it is known what is in the logs that it goes into."""
+    """
+    Hold the session until it is known what is in the logs that it goes into.
+
+    It is a member, or others could have all those logs looked at.
+    """
     unknown, mailboxes = room.unknown_logs(), session.relay.mailboxes
     if not unknown or mailboxes is None:
         then()
@@ -93,6 +102,9 @@ def _when_known(session: Session, room: Room, then: Callable[[], None], ref: byt
 
 
 def _say(session: Session, room: Room, target: bytes, name: Name, text: bytes, ref: bytes) -> None:
+    if ref and is_answered_again(session, target, name, text, ref):
+        # Another connection of the name has said it while the logs were looked at.
+        return
     stamp = Stamp(session.relay)
     some_miss_it = bool(room.unknown_logs())
     try:
@@ -122,9 +134,9 @@ def _say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
         return
     if some_miss_it:
         not_stored = StoreFailed(target, sentence=_SOME_MISS_IT)
-        session.refuse(undelivered(session, target, texts_of(lines), not_stored), b"")
+        session.begin_answer(refusals(session, target, lines, not_stored), b"")
     elif whole is not None:
-        whole.ask(_OnlyFailures(session), target, (b"",))
+        whole.ask(_OnlyFailures(session), target, (b"",) * count)
 
 
 class _OnlyFailures:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.accounts_harness import SECRET, OwnedWorld
 from tests.relay_harness import Client
-from tests.store_harness import ManualThreadpool
+from tests.store_harness import ManualThreadpool, failing, let_fail
 
 
 class SlowStoreTests(SynchronousTestCase):
     """Alice, bob and carol own their names; alice and bob are in ``#ops``."""
 
     def setUp(self) -> None:
+        let_fail(self)
         self.storing = ManualThreadpool()
         self.world = OwnedWorld(self, storing=self.storing)
         self.alice, self.bob, self.carol = map(self.owner, (b"alice", b"bob", b"carol"))
@@ -151,3 +155,90 @@ class GoneTests(SlowStoreTests):
         self.assertIn(b"!registered dave", dave.told())
         kept = self.world.in_store(lambda accounts: accounts.rooms.all())
         self.assertEqual([len(room.members) for room in kept], [2])
+
+
+class SayingTests(SlowStoreTests):
+    """What is said while logs are looked at, and while they can not be written."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.keep()
+
+    def restart(self) -> None:
+        """Nobody knows what is in bob's log then, and alice is back."""
+        self.world = self.world.restarted(storing=self.storing)
+        self.alice = self.world.log_in(b"alice " + SECRET)
+
+    def is_known(self, name: bytes) -> bool:
+        mailboxes: Any = self.world.relay.mailboxes
+        return bool(mailboxes.find(name).is_loaded)
+
+    def test_no_stranger_has_logs_looked_at(self) -> None:
+        self.restart()
+        mallory = self.world.log_in(b"mallory")
+        for line in (b"%#ops%x", b"@ref=1 %#ops%x"):
+            self.do(mallory, line)
+            self.assertTrue(mallory.told()[0].endswith(b"!error not-in-room #ops"))
+        self.assertFalse(self.is_known(b"bob"))
+        self.do(self.alice, b"%#ops%x")
+        self.assertTrue(self.is_known(b"bob"))
+
+    def test_asked_again_on_another_connection(self) -> None:
+        self.restart()
+        phone = self.world.log_in(b"alice " + SECRET)
+        for device in (self.alice, phone):
+            device.send(b"@ref=1 %#ops%x\n")
+        self.world.settle_all()
+        [answer] = self.alice.told()
+        self.assertTrue(answer.startswith(b"@ref=1 !stored #ops id="), answer)
+        self.assertEqual(phone.told(), [answer])
+        self.assertEqual(self.world.log_in(b"bob " + SECRET).told(), [b"%#ops%alice%x"])
+
+    def test_each_line_that_is_not_kept_is_refused(self) -> None:
+        self.do(self.bob, b"/quit")
+        self.alice.told()
+        self.alice.send(b"%#ops%one\n%#ops%two\n")
+        with failing("INSERT INTO chunk", sqlite3.SQLITE_FULL):
+            self.world.settle_all()
+        self.assertEqual(self.alice.told(), [b"!error store-failed #ops"] * 2)
+
+    def test_each_line_that_some_miss_is_refused(self) -> None:
+        self.restart()
+        self.alice.send(b"%#ops%one\n%#ops%two\n")
+        with failing("\nSELECT EXISTS", sqlite3.SQLITE_CORRUPT):
+            self.world.settle_all()
+        self.assertEqual(self.alice.told(), [b"!error store-failed #ops"] * 2)
+
+    def test_who_was_written_it_before_the_commit_misses_nothing(self) -> None:
+        self.do(self.bob, b"/quit")
+        self.do(self.alice, b"%bob%first")
+        bob = self.world.connect()
+        bob.send(b"bob " + SECRET + b"\n")
+        while b"!welcome" not in bob.transport.taken:
+            self.storing.run()
+            self.world.settle()
+        self.storing.run()
+        self.world.settle()
+        self.alice.told()
+        bob.told()
+        # His log is being read, and he is live before this is written into it.
+        self.alice.send(b"@ref=1 %#ops%x\n")
+        self.storing.run()
+        self.world.settle()
+        self.assertEqual(bob.told(), [b"%alice%first", b"%#ops%alice%x"])
+        with failing("INSERT INTO chunk", sqlite3.SQLITE_FULL):
+            self.world.settle_all()
+        self.assertEqual(self.alice.told(), [b"@ref=1 !sent #ops"])
+        self.do(self.alice, b"@ref=1 %#ops%x")
+        self.assertEqual(self.alice.told(), [b"@ref=1 !sent #ops"])
+        self.assertEqual(bob.told(), [])
+
+    def test_the_account_of_the_only_one_who_missed_it_goes(self) -> None:
+        self.do(self.bob, b"/quit")
+        self.alice.told()
+        account = self.world.account(b"bob")
+        assert account is not None
+        now_s = self.world.relay.wall_clock()
+        self.world.in_store(lambda accounts: accounts.remove(account.number, now_s))
+        self.do(self.alice, b"@ref=1 %#ops%x")
+        self.assertEqual(self.alice.told(), [b"@ref=1 !sent #ops"])

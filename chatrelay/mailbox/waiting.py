@@ -92,7 +92,7 @@ class Pending:
         if self._then is not None:
             self._then()
         if self._whole is not None:
-            self._whole.part_is_over()
+            self._whole.part_is_stored()
 
     def failed(self, refusal: Callable[[bytes], Refusal]) -> None:
         """
@@ -113,13 +113,17 @@ class Pending:
                     asker.answer_sent(target, ref)
             asker.was_answered()
         if self._whole is not None:
-            self._whole.part_is_over(refusal)
+            self._whole.part_failed(None if self.is_handed else refusal)
 
 
 class Whole(Pending):
-    """What was said in a room, for several who have it in their logs: committed when all have."""
+    """
+    What was said in a room, for several who have it in their logs: committed when all have.
 
-    __slots__ = ("_open_parts", "_refusal")
+    Who was written it before the commit, and whose account is gone, misses nothing.
+    """
+
+    __slots__ = ("_is_stored", "_open_parts", "_refusal")
 
     def __init__(self, run: Run, parts: Sequence[Pending]) -> None:
         """
@@ -129,25 +133,36 @@ class Whole(Pending):
         """
         super().__init__(run)
         self._open_parts = len(parts)
+        self._is_stored = False
         self._refusal: Callable[[bytes], Refusal] | None = None
         for part in parts:
             part.is_part_of(self)
 
-    def part_is_over(self, refusal: Callable[[bytes], Refusal] | None = None) -> None:
-        """
-        One of them is committed, or could not be kept.
+    def part_is_stored(self) -> None:
+        """One of them is committed."""
+        self._is_stored = True
+        self._part_is_over()
 
-        :param refusal: then, as for `failed`.
+    def part_failed(self, refusal: Callable[[bytes], Refusal] | None) -> None:
         """
-        self._open_parts -= 1
+        One of them could not be kept.
+
+        :param refusal: as for `failed`; ``None`` if it was written to a connection.
+        """
         if refusal is not UnknownName:
-            # Whose account is gone misses nothing.
             self._refusal = self._refusal or refusal
-        if not self._open_parts:
-            if self._refusal is None:
-                self.stored()
-            else:
-                self.failed(self._refusal)
+        self._part_is_over()
+
+    def _part_is_over(self) -> None:
+        self._open_parts -= 1
+        if self._open_parts:
+            return
+        if self._refusal is None and self._is_stored:
+            self.stored()
+        else:
+            # In nobody's log, and nobody misses it: it was only sent.
+            self.is_handed = self._refusal is None
+            self.failed(self._refusal or UnknownName)
 
 
 class Ack(NamedTuple):
