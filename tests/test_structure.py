@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,47 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "twisted" / "plugins"
 MAX_MODULE_LINES = 400
-# Time is an argument to these, and a socket is somebody else's.
-PURE = [
-    *("chatrelay.errors", "chatrelay.interfaces", "chatrelay.limits", "chatrelay.lines"),
-    *("chatrelay.names", "chatrelay.wire", "chatrelay.registry", "chatrelay.session"),
-    *("chatrelay.flow", "chatrelay.refs", "chatrelay.claims", "chatrelay.admission"),
-    *("chatrelay.naming", "chatrelay.sending", "chatrelay.runs", "chatrelay.liveness"),
-    *("chatrelay.printable", "chatrelay.console", "chatrelay.commands.", "chatrelay.client.core"),
-    *("chatrelay.client.display", "chatrelay.client.typed", "chatrelay.client.framing"),
-    *("chatrelay.bots.reverse", "chatrelay.receiver", "chatrelay.cutting", "chatrelay.stamps"),
-    *("chatrelay.devices", "chatrelay.pending", "chatrelay.accounts.guessing"),
-    *("chatrelay.accounts.hashing", "chatrelay.accounts.secrets", "chatrelay.secret"),
-    *("chatrelay.networks", "chatrelay.ids", "chatrelay.log_holder", "chatrelay.leaving"),
-    *("chatrelay.mailbox.entries", "chatrelay.mailbox.in_flight", "chatrelay.mailbox.log"),
-    *("chatrelay.mailbox.mailbox", "chatrelay.mailbox.reader", "chatrelay.mailbox.reading"),
-    *("chatrelay.mailbox.seams", "chatrelay.mailbox.sent", "chatrelay.mailbox.shares"),
-    *(
-        "chatrelay.mailbox.waiting",
-        "chatrelay.state",
-        "chatrelay.rates",
-        "chatrelay.rooms.audience",
-    ),
-    *("chatrelay.bans", "chatrelay.statistics", "chatrelay.rooms.everyone"),
-    *("chatrelay.rooms.room", "chatrelay.rooms.directory", "chatrelay.rooms.log"),
-    *(
-        "chatrelay.acquaintances",
-        "chatrelay.rooms.kept",
-        "chatrelay.saying",
-        "chatrelay.outcomes",
-        "chatrelay.mailbox.receipts",
-    ),
-    *("chatrelay.client.identity", "chatrelay.client.registering", "chatrelay.client.refused"),
-    *("chatrelay.configuration", "chatrelay.configuration_file"),
-    *("chatrelay.client.membership",),
-    *("chatrelay.client.membership", "chatrelay.client.conversations"),
-    *("chatrelay.client.known_rooms", "chatrelay.client.completing"),
-    *("chatrelay.client.rooms", "chatrelay.client.sentences"),
-    *(
-        "chatrelay.client.answers",
-        "chatrelay.client.repeating",
-    ),
-]
 # What touches a reactor, a socket or a thread; twisted.logger and twisted.python do not.
 IMPURE_PACKAGES = (
     *("twisted.internet", "twisted.protocols", "twisted.application", "twisted.web"),
@@ -73,8 +33,58 @@ def is_below(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
+def described(text: str) -> dict[str, bool]:
+    """
+    Read the tree of CONTRIBUTING.rst, *Where a change belongs*.
+
+    :param text: of the document, or one with a tree of the same shape.
+    :returns: for each path below the checkout, whether it is marked as pure; a package ends with
+        a slash.
+    :raises ValueError: a path stands in the tree twice.
+    """
+    _, _, tree = text.partition("\n\n    chatrelay/\n")
+    found: dict[str, bool] = {}
+    above = [(4, "chatrelay/")]
+    for line in tree.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent <= above[0][0]:
+            break
+        entry = _ENTRY.match(line)
+        if entry is None:  # The text of the entry before it goes on.
+            continue
+        while above[-1][0] >= indent:
+            above.pop()
+        for name in entry["names"].split(", "):
+            path = above[-1][1] + name
+            if path in found:
+                raise ValueError(f"{path} stands there twice")
+            found[path] = bool(entry["pure"])
+        if path.endswith("/"):
+            above.append((indent, path))
+    return found
+
+
+_ENTRY = re.compile(r" +(?P<names>\w+(?:\.py|/)(?:, \w+(?:\.py|/))*)(?: +(?P<pure>pure))?(?: |\Z)")
+DESCRIBED = described((ROOT / "CONTRIBUTING.rst").read_text("utf-8"))
+
+
+def description(name: str) -> str | None:
+    """
+    The path in that tree that speaks of a module: its own, or that of its package if nothing in
+    the package has one.
+    """
+    path = MODULES[name].relative_to(ROOT)
+    package = path.parent.as_posix() + "/"
+    if path.as_posix() in DESCRIBED:
+        return path.as_posix()
+    has_its_own = any(other != package and other.startswith(package) for other in DESCRIBED)
+    if package in DESCRIBED and (path.name == "__init__.py" or not has_its_own):
+        return package
+    return None
+
+
 def is_pure(name: str) -> bool:
-    return any(name == pure or (pure[-1] == "." and name.startswith(pure)) for pure in PURE)
+    return DESCRIBED.get(description(name) or "", False)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -124,12 +134,6 @@ class PureTests(SynchronousTestCase):
         self.assertEqual(list(reactor_imports(tree)), ["f"])
         self.assertEqual(list(reactor_imports(ast.parse("import twisted.internet.reactor"))), [""])
 
-    def test_every_pure_module_is_there(self) -> None:
-        for pure in PURE:
-            self.assertTrue(
-                [name for name in MODULES if name == pure or name.startswith(pure)], pure
-            )
-
     def test_pure_modules(self) -> None:
         for name in filter(is_pure, MODULES):
             self.assertEqual(self.ways_to_impurity(name), [], name)
@@ -154,6 +158,42 @@ class PureTests(SynchronousTestCase):
             for node in ast.walk(TREES[name]):
                 if isinstance(node, ast.Attribute):
                     self.assertNotIn(ast.unparse(node), CLOCKS, f"{name}:{node.lineno}")
+
+
+class DescribedTests(SynchronousTestCase):
+    """CONTRIBUTING.rst says where everything is, and what is pure."""
+
+    def test_a_tree_is_read(self) -> None:
+        text = (
+            "Where\n\n::\n\n    chatrelay/\n      a.py  pure  a thing\n      b/    pure  more\n"
+            "      c/          a package, and\n                  its text\n"
+            "        d.py, e_f.py    two\n        g/\n          h.py pure it\n      i.py   pure\n"
+            "    tests/    no\n\nThe rest.\n"
+        )
+        self.assertEqual(
+            described(text),
+            {
+                "chatrelay/a.py": True,
+                "chatrelay/b/": True,
+                "chatrelay/c/": False,
+                "chatrelay/c/d.py": False,
+                "chatrelay/c/e_f.py": False,
+                "chatrelay/c/g/": False,
+                "chatrelay/c/g/h.py": True,
+                "chatrelay/i.py": True,
+            },
+        )
+        self.assertRaises(ValueError, described, text.replace("i.py", "a.py"))
+
+    def test_every_module_stands_there(self) -> None:
+        missing = [name for name in MODULES if name != "chatrelay" and description(name) is None]
+        self.assertEqual(missing, [])
+
+    def test_everything_that_stands_there_is_there(self) -> None:
+        self.assertEqual([path for path in DESCRIBED if not (ROOT / path).exists()], [])
+
+    def test_much_is_pure(self) -> None:
+        self.assertGreater(len([*filter(is_pure, MODULES)]), 80)
 
 
 # What twistd calls once it has chosen the reactor.
