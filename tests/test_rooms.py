@@ -269,6 +269,16 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(dave.raw().count(b"\n"), 4096)
         self.assertEqual(bob.raw().count(b"\n"), 4096)
 
+    def test_who_is_written_otherwise_holds_as_before(self) -> None:
+        alice, bob = people(self.world, b"alice", b"bob")
+        bob.stop_taking()
+        self.say_much(alice, 4)
+        waiting = sum(map(len, alice.transport.incoming))
+        bob.send(b"/caps id\n")
+        self.assertEqual(sum(map(len, alice.transport.incoming)), waiting)
+        bob.take()
+        self.assertEqual(sum(map(len, alice.transport.incoming)), 0)
+
     def test_who_leaves_holds_nobody(self) -> None:
         alice, bob = people(self.world, b"alice", b"bob")
         bob.stop_taking()

@@ -142,8 +142,11 @@ class Audience:
             return
         if before is not None:
             self._take_out(device, before)
-        if wanted is not None:
-            self._groups.setdefault(wanted, {})[device] = None
+        if wanted is None:
+            self._listens_no_more(device)
+            return
+        self._groups.setdefault(wanted, {})[device] = None
+        if before is None:
             self._listener_count += 1
             self.gate.has_listeners(self._listener_count)
 
@@ -152,6 +155,7 @@ class Audience:
         writing = self._writings.pop(device, None)
         if writing is not None:
             self._take_out(device, writing)
+            self._listens_no_more(device)
 
     def write(self, lines: bytes, count: int, stamp: Stamp, spared: Collection[Listener]) -> None:
         """
@@ -209,6 +213,8 @@ class Audience:
         del group[device]
         if not group:
             del self._groups[writing]
+
+    def _listens_no_more(self, device: Listener) -> None:
         self._listener_count -= 1
         device.outbox.held_gates.discard(self.gate)
         self.gate.has_listeners(self._listener_count)
