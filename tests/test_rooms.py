@@ -279,6 +279,15 @@ class FlowTests(SynchronousTestCase):
         bob.take()
         self.assertEqual(sum(map(len, alice.transport.incoming)), 0)
 
+    def test_what_waits_for_who_speaks_does_not_count(self) -> None:
+        alice, bob = people(self.world, b"alice", b"bob")
+        bob.stop_taking()
+        self.say_much(alice, 4)
+        self.assertTrue(alice.transport.incoming)
+        bob.send(b"%#ops%slowly\n" * 3)
+        bob.send(b"%#ops%but surely\n")
+        self.assertEqual(alice.raw().count(b"%#ops%bob%"), 4)
+
     def test_who_leaves_holds_nobody(self) -> None:
         alice, bob = people(self.world, b"alice", b"bob")
         bob.stop_taking()

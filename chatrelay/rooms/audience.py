@@ -63,25 +63,26 @@ class _Speakers(Holder):
         """Who speaks from now on is held, one by one."""
 
     def resume_reading(self) -> None:
-        """They are read again."""
-        self.release_gates()
+        """They are read again, one by one."""
 
 
 class MajorityGate(Gate):
     """The gate of a room: held while more than half of its listeners are over their marks."""
 
-    __slots__ = ("_listener_count", "_over", "_speakers")
+    __slots__ = ("_listener_count", "_over", "_speakers", "_spoken")
 
     def __init__(self) -> None:
         self._speakers = _Speakers()
         super().__init__(self._speakers)
         self._listener_count = 0
         self._over: set[Hashable] = set()
+        # What waits for each of those who are held.
+        self._spoken: dict[Gate, Hashable] = {}
 
     @property
     def held(self) -> bool:
-        """Whether who speaks is held; the speaker does not count as a listener."""
-        return 2 * len(self._over) > max(0, self._listener_count - 1)
+        """Whether who speaks and reads is held; the speaker does not count as a listener."""
+        return self._holds(None)
 
     def hold(self, holder: Hashable) -> bool:
         """A listener is over its mark; returns whether it was not before."""
@@ -99,15 +100,27 @@ class MajorityGate(Gate):
         self._listener_count = listener_count
         self._look_again()
 
-    def hold_speaker(self, speaker: Gate) -> None:
-        """Hold who has just spoken, if the room is held."""
-        if self._over and self.held:
+    def hold_speaker(self, speaker: Gate, backlog: Hashable) -> None:
+        """
+        Hold who has just spoken, if more than half of the others are over their marks.
+
+        :param backlog: what waits for the speaker itself, which does not count.
+        """
+        if self._over and self._holds(backlog):
             speaker.hold(self._speakers)
             self._speakers.held_gates.add(speaker)
+            self._spoken[speaker] = backlog
+
+    def _holds(self, own: Hashable) -> bool:
+        over_count = len(self._over) - (own in self._over)
+        return 2 * over_count > max(0, self._listener_count - 1)
 
     def _look_again(self) -> None:
-        if not self.held:
-            self._speakers.release_gates()
+        for speaker, backlog in list(self._spoken.items()):
+            if not self._holds(backlog):
+                del self._spoken[speaker]
+                self._speakers.held_gates.discard(speaker)
+                speaker.release(self._speakers)
 
 
 class Audience:

@@ -59,7 +59,7 @@ class Everyone:
                 if data is None:
                     data = encoded[writing] = writing.encode(line, stamp, relay)
                 self._write(device, data, most_bytes)
-        self._gate.hold_speaker(sender.gate)
+        self._gate.hold_speaker(sender.gate, sender.outbox)
 
     def _write(self, device: Device, data: bytes, most_bytes: int) -> None:
         outbox = device.outbox

@@ -156,7 +156,7 @@ class Room:
         speaker: object = sender
         for device in member.devices:
             if device is speaker:
-                self._audience.gate.hold_speaker(device.gate)
+                self._audience.gate.hold_speaker(device.gate, device.outbox)
         if self._logged or (self.keep is not None and self.keep.log is not None):
             return self._keep_said(sender, texts_of(lines), count, stamp)
         return None
