@@ -65,7 +65,9 @@ class Invariants:
             self._read[client] = end
             for line in bytes(taken[start : end - 1]).split(b"\n"):
                 self._check_line(client, line.removesuffix(b"\r"))
-        protocol = client.protocol
+        protocol: Any = client.protocol
+        if protocol is None:
+            return  # Its address had been refused just before.
         most = self._world.relay.limits.max_line_bytes
         assert len(protocol._lines._tail) <= most + 1, len(protocol._lines._tail)
         if client.session is not None and client.session._refs is not None:
