@@ -18,18 +18,20 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from tests.integration.attacks import ATTACKS, PORTS, Stranger, Target
 from tests.integration.honest import Honest
-from tests.integration.relay_process import Client, RelayProcess
+from tests.integration.relay_process import Client, RelayProcess, eventually
 
 _PAIRS = 10
 _CROWD = 1000
 _NICENESS = 10
 _COUNTED = 400
+_LOOK_S = 1.0
 _SLOW_READER_BYTES = 4096
 
 
@@ -187,7 +189,7 @@ def _with_refs(target: Target, number: int) -> Client:
 
 def _with_backlog(target: Target, number: int) -> Client:
     client = Client(target.plain, f"plain{number}", receive_buffer_bytes=_SLOW_READER_BYTES)
-    client.send("/help\n" * 2000)
+    client.send("/help\n" * 8000)
     return client
 
 
@@ -210,20 +212,25 @@ def measure_memory() -> None:
         with relay("--bytes-per-second=0", "--max-unnamed=10000", *options) as (process, target):
             # What the first ones take is there once.
             clients = [prepare(target, number) for number in range(count // 4)]
-            _settle(target)
+            _settle(process)
             before_bytes = process.memory_bytes()
             clients += [prepare(target, count + number) for number in range(count)]
-            _settle(target)
+            _settle(process)
             each = (process.memory_bytes() - before_bytes) / count / 1024
             print(f"{kind:34}  {each:8.1f}", flush=True)
             for client in clients:
                 client.close()
 
 
-def _settle(target: Target) -> None:
-    with contextlib.closing(Client(target.plain, "settled")) as client:
-        for _ in range(20):
-            client.ping()
+def _settle(process: RelayProcess) -> None:
+    """Wait until the relay has nothing to do any more."""
+
+    def is_idle() -> bool:
+        before_s = process.used_s()
+        time.sleep(_LOOK_S)
+        return process.used_s() - before_s < _LOOK_S / 100
+
+    eventually("the relay is idle", is_idle)
 
 
 if __name__ == "__main__":
