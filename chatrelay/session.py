@@ -157,7 +157,8 @@ class Session(Leaver):
         """
         Have an answer written as fast as it is read, behind one that is not at its end.
 
-        :param lines: without tags and ends.
+        :param lines: without tags and ends; an empty one is not written, and stands for work
+            that had nothing to show.
         :param ref: what they carry.
         """
         if self._answering is not None:
@@ -172,7 +173,8 @@ class Session(Leaver):
         lines, ref = self._answering
         try:
             for count, line in enumerate(lines, 1):
-                self.answer(line, ref)
+                if line:
+                    self.answer(line, ref)
                 if count % _LINES_BETWEEN_CHECKS == 0 and self._check_share():
                     return
         except Refusal as refusal:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import count
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.acquaintances import MAX_WRITTEN_TO, Acquaintances
+from chatrelay.commands import rooms
+from chatrelay.limits import Limits
 from tests.accounts_harness import SECRET, OwnedWorld
 from tests.relay_harness import Client, World, what_is_left
 
@@ -111,3 +115,38 @@ class PublicTests(SynchronousTestCase):
             client.reset()
         self.assertEqual(len(self.world.relay.acquaintances), 0)
         self.assertEqual({k: v for k, v in what_is_left(self.world).items() if v}, {})
+
+
+class WorkTests(SynchronousTestCase):
+    """Who may see nobody is not answered in one turn, however many there are."""
+
+    def most_in_a_turn(self, world: World, client: Client, line: bytes) -> int:
+        """How many names or rooms were looked at in one turn until the line was answered."""
+        looked, most = [0], 0
+
+        def counted(look: Any) -> Any:
+            def look_and_count(*arguments: Any) -> Any:
+                looked[0] += 1
+                return look(*arguments)
+
+            return look_and_count
+
+        self.patch(world.relay, "may_see", counted(world.relay.may_see))
+        self.patch(rooms, "_room_line", counted(rooms._room_line))
+        client.write(line + b"\n")
+        while b"!end" not in client.raw():
+            looked[0] = 0
+            world.turn()
+            most = max(most, looked[0])
+        return most
+
+    def test_lists(self) -> None:
+        now_s = count(1)
+        world = World(is_public=True, seconds=lambda: next(now_s) * Limits().turn_s)
+        alice = world.join(b"alice")
+        for number in range(1500):
+            client = world.join(b"bob%d" % number)
+            client.send(b"/join #r%d\n" % number)
+            world.clients.remove(client)
+        for line in (b"/who", b"/rooms"):
+            self.assertIn(self.most_in_a_turn(world, alice, line), range(1, 600), line)

@@ -38,6 +38,8 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
         if holder is not None and is_still_here and session.relay.may_see(key, holder.name.key):
             yield _who_line(session, holder)
             listed += 1
+        else:
+            yield b""
     yield b"!end who %d" % listed
 
 

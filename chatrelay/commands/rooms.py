@@ -94,9 +94,8 @@ def _rooms(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]
         # A long list is written over several turns.
         if rooms.find(room.name.key) is room:
             line = _room_line(session, room)
-            if line:
-                yield line
-                listed += 1
+            yield line
+            listed += bool(line)
     yield b"!end rooms %d" % listed
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 Answer = Callable[["Session", list[bytes], bytes], Iterable[bytes]]
 """
 Serve a command: of this session, with these words after the verb, and the ref that a
-later answer carries.  It may raise a `chatrelay.errors.Refusal`.
+later answer carries.  It may raise a `chatrelay.errors.Refusal`.  The lines that it returns are
+those of `chatrelay.session.Session.begin_answer`.
 """
 
 

@@ -5,7 +5,7 @@ written alike, and written to each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Set
 from typing import NamedTuple
 
 from chatrelay.flow import Flow, Gate, Holder
@@ -170,13 +170,13 @@ class Audience:
             self._take_out(device, writing)
             self._listens_no_more(device)
 
-    def write(self, lines: bytes, count: int, stamp: Stamp, spared: Collection[Listener]) -> None:
+    def write(self, lines: bytes, count: int, stamp: Stamp, spared: Set[Listener]) -> None:
         """
         Write what was said.
 
         :param lines: as `Writing.encode` has it.
         :param count: how many.
-        :param spared: who does not get it.
+        :param spared: who does not get it; they may be many.
         """
         most_bytes = self._limits.high_water_bytes
         for writing, devices in self._groups.items():

@@ -143,10 +143,10 @@ class Room:
             raise NotInRoom(self.name.shown)
         head = b"%" + self.name.shown
         said = head + lines[:-1].replace(b"\n", b"\n" + head) + b"\n"
-        spared = [device for device in member.devices if not device.wants_echo]
+        spared = {device for device in member.devices if not device.wants_echo}
         for key, mailbox in self._blocking.items():
             if member.name.key in mailbox.blocked:
-                spared += self._members[key].devices
+                spared.update(self._members[key].devices)
         stamp = stamp or Stamp(self._relay, count)
         self._audience.write(said, count, stamp, spared)
         if member.name.key in self._logged:
