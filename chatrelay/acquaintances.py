@@ -5,7 +5,7 @@ are here (docs/protocol.rst, *Presence on a public relay*).
 
 from __future__ import annotations
 
-# Of one name; whom it wrote to the longest ago is forgotten.
+# Of one name; whom it first wrote to the longest ago is forgotten.
 MAX_WRITTEN_TO = 256
 
 

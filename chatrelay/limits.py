@@ -26,7 +26,7 @@ class Limits:
     :ivar max_line_bytes: longest line taken from a client, without its end.
     :ivar max_targets: names in one message.
     :ivar max_watches: names that one connection watches.
-    :ivar max_rooms_per_client: rooms that one connection is in.
+    :ivar max_rooms_per_client: rooms that one name is in.
     :ivar max_rooms: rooms in all.
     :ivar max_kept_rooms: rooms that one owner keeps.
     :ivar max_members: members of one room.

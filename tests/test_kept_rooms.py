@@ -105,6 +105,13 @@ class KeepingTests(KeptWorldTests):
         self.carol.send(b"/leave #ops\n/join #ops\n")
         self.assertEqual(self.carol.told()[-1], b"!error not-allowed #ops")
 
+    def test_who_blocks_the_owner_is_not_told_of_an_invitation(self) -> None:
+        dave = self.world.owner(b"dave")
+        dave.lines(b"/block alice")
+        self.assertEqual(self.alice.lines(b"/invite #ops dave"), [b"!invited #ops dave"])
+        self.assertEqual(self.alice.lines(b"/remove #ops dave"), [b"!removed #ops dave"])
+        self.assertEqual(dave.told(), [])
+
     def test_removed(self) -> None:
         self.assertEqual(self.alice.lines(b"/remove #ops nobody"), [b"!error unknown-name nobody"])
         for name, client in ((b"bob", self.bob), (b"carol", self.carol)):

@@ -15,6 +15,7 @@ from chatrelay.rooms.kept import Keep
 from chatrelay.rooms.room import Room
 
 if TYPE_CHECKING:
+    from chatrelay.mailbox.mailbox import Mailbox
     from chatrelay.rooms.keeping import Keeping
     from chatrelay.session import Session
 
@@ -103,7 +104,7 @@ def _invite(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
 
     def tell() -> bytes:
         if name.key not in room:
-            _tell_name(session, name.key, line)
+            _tell_name(session, mailbox, line)
         return _told(session, room, line)
 
     return _when_kept(session, partial(keeping.invite, room, mailbox.account), tell, ref)
@@ -132,8 +133,8 @@ def _remove(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
         _told(session, room, line)
         if name.key in room:
             rooms.remove(room, name.key)
-        else:
-            _tell_name(session, name.key, line)
+        elif mailbox is not None:
+            _tell_name(session, mailbox, line)
         return line
 
     return _when_kept(session, partial(keeping.remove, room, account), tell, ref)
@@ -200,9 +201,11 @@ def _told(session: Session, room: Room, line: bytes) -> bytes:
     return line
 
 
-def _tell_name(session: Session, key: bytes, line: bytes) -> None:
-    """Tell who is no member."""
-    for device in session.relay.registry.devices(key):
+def _tell_name(session: Session, mailbox: Mailbox, line: bytes) -> None:
+    """Tell who is no member, unless he takes nothing from the client."""
+    if session.name.key in mailbox.blocked:
+        return
+    for device in session.relay.registry.devices(mailbox.name.key):
         if device is not session:
             device.answer(line, b"")
 
