@@ -279,6 +279,18 @@ class AwayTests(KeptWorldTests):
         dave.send(b"/join #b\n%#b%hi\n")
         self.assertTrue(self.bob.told()[-1].endswith(b" %#b%dave%hi"))
 
+    def test_who_speaks_with_acks_waits_for_more_than_half_of_the_others(self) -> None:
+        dave = self.world.join(b"dave")
+        for client in (self.bob, self.carol, dave):
+            client.send(b"/join #b\n")
+        self.bob.send(b"/caps ack\n")
+        self.carol.stop_taking()
+        self.bob.send((b"%#b%" + b"x" * 1000 + b"\n") * 2000)
+        self.assertFalse(self.bob.session.gate.held)
+        dave.stop_taking()
+        self.bob.send((b"%#b%" + b"x" * 1000 + b"\n") * 2000)
+        self.assertTrue(self.bob.session.gate.held)
+
     def test_echo_with_acks(self) -> None:
         """One's own messages are not in one's log: they come back all the same, and once."""
         phone = self.back(b"bob", caps=b"echo")

@@ -77,12 +77,12 @@ class MajorityGate(Gate):
         self._listener_count = 0
         self._over: set[Hashable] = set()
         # What waits for each of those who are held.
-        self._spoken: dict[Gate, Hashable] = {}
+        self._spoken: dict[Gate, Hashable | None] = {}
 
     @property
     def held(self) -> bool:
-        """Whether who speaks and reads is held; the speaker does not count as a listener."""
-        return self._holds(None)
+        """Whether a listener who speaks is held; the speaker does not count."""
+        return 2 * len(self._over) > max(0, self._listener_count - 1)
 
     def hold(self, holder: Hashable) -> bool:
         """A listener is over its mark; returns whether it was not before."""
@@ -100,20 +100,21 @@ class MajorityGate(Gate):
         self._listener_count = listener_count
         self._look_again()
 
-    def hold_speaker(self, speaker: Gate, backlog: Hashable) -> None:
+    def hold_speaker(self, speaker: Gate, backlog: Hashable | None) -> None:
         """
         Hold who has just spoken, if more than half of the others are over their marks.
 
-        :param backlog: what waits for the speaker itself, which does not count.
+        :param backlog: what waits for the speaker itself, which does not count; ``None`` if it
+            does not listen.
         """
         if self._over and self._holds(backlog):
             speaker.hold(self._speakers)
             self._speakers.held_gates.add(speaker)
             self._spoken[speaker] = backlog
 
-    def _holds(self, own: Hashable) -> bool:
+    def _holds(self, own: Hashable | None) -> bool:
         over_count = len(self._over) - (own in self._over)
-        return 2 * over_count > max(0, self._listener_count - 1)
+        return 2 * over_count > max(0, self._listener_count - (own is not None))
 
     def _look_again(self) -> None:
         for speaker, backlog in list(self._spoken.items()):

@@ -149,14 +149,16 @@ class Room:
                 spared.update(self._members[key].devices)
         stamp = stamp or Stamp(self._relay, count)
         self._audience.write(said, count, stamp, spared)
-        if member.name.key in self._logged:
+        is_listener = member.name.key not in self._logged
+        if not is_listener:
             # What others say they read out of their log, which has nothing of this.
             echoing = [device for device in member.devices if device.wants_echo]
             self._audience.write_back(echoing, said, count, stamp)
         speaker: object = sender
         for device in member.devices:
             if device is speaker:
-                self._audience.gate.hold_speaker(device.gate, device.outbox)
+                backlog = device.outbox if is_listener else None
+                self._audience.gate.hold_speaker(device.gate, backlog)
         if self._logged or (self.keep is not None and self.keep.log is not None):
             return self._keep_said(sender, texts_of(lines), count, stamp)
         return None
