@@ -159,6 +159,9 @@ class Device(RunRecipient, Connected, Listener, Protocol):
     def give_up_unproven(self) -> None:
         """Leave, if the name was given without proof: its owner is here."""
 
+    def account_gone(self) -> None:
+        """Leave: there is no account of its name any more."""
+
     def revoke(self, revision: int) -> None:
         """Leave, if the name was granted on what was revoked with `revision`."""
 

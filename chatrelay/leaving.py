@@ -168,7 +168,11 @@ class Leaver(LogHolder):
     def revoke(self, revision: int) -> None:
         """Whatever its name was granted on before `revision` does not hold any more."""
         if self.grant.revision < revision:
-            self.close("its account has changed", BadSecret(self.name.shown, sentence=_REVOKED))
+            self.account_gone()
+
+    def account_gone(self) -> None:
+        """There is no account of its name any more, or another one."""
+        self.close("its account has changed", BadSecret(self.name.shown, sentence=_REVOKED))
 
     def close_unanswered(self) -> None:
         """The peer speaks another protocol: nothing it says is read, nothing is said to it."""

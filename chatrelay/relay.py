@@ -175,6 +175,10 @@ class Relay:
 
     def account_gone(self, account: int, key: bytes) -> None:
         """There is no account of this number any more, which the name with this key had."""
+        for device in self.registry.devices(key):
+            if device.account == account:
+                # Its next owner may be here before it would be revoked, and is not it.
+                self.guard(device, device.account_gone)
         self.rooms.account_gone(account, key)
         self.acquaintances.forget(key)
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
-from tests.accounts_harness import SECRET, OwnedWorld
+from tests.accounts_harness import OTHER_SECRET, SECRET, OwnedWorld
 from tests.relay_harness import Client
 from tests.store_harness import ManualThreadpool
 
@@ -170,6 +170,19 @@ class KeepingTests(KeptWorldTests):
         self.assertEqual(self.alice.told()[-1], b"!left #ops bob")
         self.world.look()
         self.assertTrue(bob.is_connected)
+
+    def test_the_next_owner_of_a_name_is_none_although_the_last_one_was_here(self) -> None:
+        self.alice.send(b"/keep #ops members-only\n")
+        self.forget(b"bob")
+        self.world.add(b"bob", OTHER_SECRET)
+        bob = self.world.connect()
+        bob.send(b"bob " + OTHER_SECRET + b"\n")
+        self.alice.send(b"%#ops%secret\n")
+        self.assertEqual(bob.told()[1:], [])
+        self.assertEqual(self.bob.told()[-1], b"!error bad-secret bob")
+        self.assertEqual(bob.lines(b"/history #ops"), [b"!error not-in-room #ops"])
+        self.world.look()
+        self.assertEqual(bob.lines(b"/rooms"), [b"!end rooms 0"])
 
     def test_who_has_the_name_after_a_member_is_none(self) -> None:
         self.bob.reset()
