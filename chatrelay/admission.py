@@ -47,7 +47,7 @@ REFUSED_BEFORE = "its address was refused just before"
 
 
 class Unnamed(Protocol):
-    """A connection that has not been given a name."""
+    """A connection that has no name, or no longer."""
 
     def give_way(self) -> None:
         """Close, because there are too many like it and it is the oldest."""
@@ -108,6 +108,7 @@ class Admission:
         self._connections: Counter[str] = Counter()
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
+        self._closing: dict[Unnamed, None] = {}
 
     def connected(self, host: str, *, exempt: bool, is_new: bool = True) -> NotAdmitted | None:
         """
@@ -170,6 +171,17 @@ class Admission:
         self._unnamed[connection] = None
         self._check_unnamed()
 
+    def add_closing(self, connection: Unnamed) -> None:
+        """
+        One waits for its peer to close, and counts as one without a name until then.
+
+        Over the bound the oldest such goes before any that may still be given a name.
+        """
+        self._closing[connection] = None
+        # What this one was written may not be sent before the turn is over.
+        if self._is_over_unnamed and len(self._closing) > 1:
+            self._end_oldest_closing()
+
     def set_claiming(self, connection: Unnamed, is_claiming: bool) -> None:
         """A claim of one without a name is being decided, which counts as named; or no more."""
         if is_claiming:
@@ -182,10 +194,24 @@ class Admission:
         """It has a name, or is gone."""
         self._unnamed.pop(connection, None)
         self._claiming.discard(connection)
+        self._closing.pop(connection, None)
+
+    @property
+    def _is_over_unnamed(self) -> bool:
+        count = len(self._unnamed) - len(self._claiming) + len(self._closing)
+        return count > self._limits.max_unnamed
 
     def _check_unnamed(self) -> None:
-        if len(self._unnamed) - len(self._claiming) > self._limits.max_unnamed:
+        while self._is_over_unnamed and self._closing:
+            self._end_oldest_closing()
+        if self._is_over_unnamed:
             next(one for one in self._unnamed if one not in self._claiming).give_way()
+
+    def _end_oldest_closing(self) -> None:
+        oldest = next(iter(self._closing))
+        # It is told of its end in a later turn.
+        del self._closing[oldest]
+        oldest.give_way()
 
     def is_full(self, client_count: int) -> bool:
         """

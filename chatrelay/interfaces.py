@@ -211,6 +211,9 @@ class Connection(Readable, Protocol):
     def abort(self) -> None:
         """Close now, whatever is not written."""
 
+    def give_way(self) -> None:
+        """The same, for one that closes already: there are too many."""
+
 
 class IBot(Interface):
     """

@@ -153,6 +153,9 @@ class Leaver(LogHolder):
     def give_way(self) -> None:
         """There are too many connections without a name, and this is the oldest."""
         self.close("too many connections without a name", TooManyClients(), lingers=False)
+        if self.connection.door.is_tls:
+            # Nothing can be written, nor closed, before the peer has done its part of TLS.
+            self.relay.admission.add_closing(self.connection)
 
     def give_up_reserved(self) -> None:
         """Its name is reserved from now on; without proof it holds it no longer."""

@@ -152,10 +152,8 @@ class RelayProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The connection is gone, with everything that was not sent."""
-        admission = self.relay.admission
-        admission.remove_unnamed(self)
         if self.counted_network is not None:
-            admission.disconnected(self.counted_network)
+            self.relay.admission.disconnected(self.counted_network)
         try:
             if self.session is not None:
                 if self.is_waiting and not self.session.gate.held:
@@ -167,6 +165,7 @@ class RelayProtocol(LineReceiver):
                 self._lines.clear()
         finally:
             self._stop_timers()
+            self.relay.admission.remove_unnamed(self)
             self.factory.connection_gone(self)
             # They know this protocol too: left in a ring they would wait for the collector.
             self.session = self._outbox = self._pacer = None
@@ -382,17 +381,18 @@ class RelayProtocol(LineReceiver):
     def _end_writing(self, *, lingers: bool) -> None:
         transport: Any = self.transport
         # Under TLS there is only one end for both directions.
-        if not lingers or ISSLTransport.providedBy(transport):
+        is_tls = ISSLTransport.providedBy(transport)
+        self._has_ended_writing = lingers and not is_tls
+        if self._has_ended_writing:
+            # A socket closed with something unread in it is reset, and what was written to
+            # it last may never be seen: say that this is all, and read until the peer closes.
+            transport.loseWriteConnection()
+        else:
             transport.loseConnection()
-            # Whether the peer has closed TLS too is seen by reading.
-            transport.resumeProducing()
-            return
-        # A socket closed with something unread in it is reset, and what was written to
-        # it last may never be seen: say that this is all, and read until the peer closes.
-        self._has_ended_writing = True
-        self.relay.admission.add_unnamed(self)
-        transport.loseWriteConnection()
+        # Whether the peer has closed, too, is seen by reading.
         transport.resumeProducing()
+        if lingers or is_tls:
+            self.relay.admission.add_closing(self)
 
     def _hurry(self) -> None:
         self._cancel_timeout()

@@ -97,6 +97,25 @@ class AdmissionTests(SynchronousTestCase):
         admission.add_unnamed(unnamed[4])
         self.assertEqual([connection.gave_way for connection in unnamed], [1, 1, 0, 0, 0])
 
+    def test_who_closes_goes_before_those_who_may_be_given_a_name(self) -> None:
+        admission = self.admission(Limits(max_unnamed=2))
+        first, second, third, fourth = (Unnamed(admission) for _ in range(4))
+        closing, other = Unnamed(admission), Unnamed(admission)
+        admission.add_unnamed(first)
+        admission.add_closing(closing)
+        admission.add_unnamed(second)
+        self.assertEqual((closing.gave_way, first.gave_way), (1, 0))
+        # One alone is given the time that it takes to be written why.
+        admission.add_closing(closing)
+        self.assertEqual((closing.gave_way, first.gave_way), (1, 0))
+        admission.add_closing(other)
+        self.assertEqual((closing.gave_way, other.gave_way), (2, 0))
+        admission.add_unnamed(third)
+        self.assertEqual((other.gave_way, first.gave_way, second.gave_way), (1, 1, 0))
+        for connection in (second, third, fourth):
+            admission.remove_unnamed(connection)
+        self.assertEqual((admission._unnamed, admission._closing), ({}, {}))
+
     def test_room_for_clients(self) -> None:
         admission = self.admission(Limits(max_clients=2))
         self.assertEqual([admission.is_full(count) for count in (1, 2, 3)], [False, True, True])

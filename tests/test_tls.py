@@ -412,6 +412,19 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(what_is_left(self.world), {})
             self.world.factory.doStart()
 
+    def test_who_does_not_answer_the_end_counts_as_one_without_a_name(self) -> None:
+        world = TlsWorld(Limits(max_unnamed=3))
+        carol = world.join(b"carol")
+        with self.without_tls():
+            for _ in range(20):
+                world.connect()
+            # One more is being told that it has to give way.
+            self.assertLessEqual(len(world.factory._connections), 1 + 3 + 1)
+        carol.lines(b"/ping")
+        for client in list(world.clients):
+            client.reset()
+        self.assertEqual(what_is_left(world), {})
+
     def test_one_that_is_cut_short_frees_its_name(self) -> None:
         client = self.world.join(b"carol")
         client.reset()
