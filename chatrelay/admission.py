@@ -110,13 +110,12 @@ class Admission:
         self._claiming: set[Unnamed] = set()  # some of them as good as named
         self._closing: dict[Unnamed, None] = {}
 
-    def connected(self, host: str, *, exempt: bool, is_new: bool = True) -> NotAdmitted | None:
+    def connected(self, host: str, *, exempt: bool) -> NotAdmitted | None:
         """
         Count a connection.
 
         :param host: the address that it comes from.
         :param exempt: whether the address has no bounds of its own.
-        :param is_new: whether it counts towards those of a minute, too.
         :returns: why it may not stay, and then it was not counted; ``None`` if it may.
         """
         if exempt:
@@ -128,7 +127,7 @@ class Admission:
         limits, network = self._limits, network_of(host)
         if self._connections[network] >= limits.max_per_address:
             return _TOO_MANY
-        if is_new and not self._connects.take(
+        if not self._connects.take(
             network,
             self._seconds(),
             limits.connects_per_min,

@@ -95,7 +95,7 @@ class RelayProtocol(LineReceiver):
         if not isinstance(transport, FileDescriptor):
             self._wrapped_address = address
         peer, is_local = peer_of(address)
-        if not self._admit(peer, exempt=is_local, is_new=not is_proxied(transport)):
+        if not self._admit(peer, exempt=is_local or is_proxied(transport)):
             return
         self._outbox = Outbox(transport, self.relay.flow, self.factory.turn, self)
         self.session = Session(
@@ -323,8 +323,8 @@ class RelayProtocol(LineReceiver):
         session.peer = peer
         return self._admit(peer, exempt=False)
 
-    def _admit(self, peer: Peer, *, exempt: bool, is_new: bool = True) -> bool:
-        refused = self.relay.admission.connected(peer.host, exempt=exempt, is_new=is_new)
+    def _admit(self, peer: Peer, *, exempt: bool) -> bool:
+        refused = self.relay.admission.connected(peer.host, exempt=exempt)
         if refused is not None:
             self._turn_away(peer, refused)
             return False
@@ -334,12 +334,12 @@ class RelayProtocol(LineReceiver):
 
     def _turn_away(self, peer: Peer, refused: NotAdmitted) -> None:
         if self.session is not None:
+            self.relay.statistics.refusals[refused.refusal.code] += 1
             self.session.close(refused.why, refused.refusal, lingers=False)
             return
         self.relay.turned_away(peer, refused)
         transport: Any = self.transport
-        # What comes through a proxy does not come from the proxy's address.
-        if not is_proxied(transport) and not self.relay.admission.told.refuse(peer.host):
+        if not self.relay.admission.told.refuse(peer.host):
             self.abort()
             return
         transport.write(error_line(refused.refusal) + self.delimiter)

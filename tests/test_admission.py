@@ -28,8 +28,8 @@ class AdmissionTests(SynchronousTestCase):
     def admission(self, limits: Limits) -> Admission:
         return Admission(limits, self.clock.seconds, Bans(self.clock.seconds))
 
-    def connect(self, admission: Admission, network: str, *, is_new: bool = True) -> str:
-        refused = admission.connected(network, exempt=False, is_new=is_new)
+    def connect(self, admission: Admission, network: str) -> str:
+        refused = admission.connected(network, exempt=False)
         return "" if refused is None else refused.refusal.code
 
     def test_addresses(self) -> None:
@@ -47,20 +47,19 @@ class AdmissionTests(SynchronousTestCase):
 
     def test_new_connections(self) -> None:
         admission = self.admission(Limits(connects_per_min=2))
-        for network, after_s, is_new, code in [
-            ("a", 0, True, ""),
-            ("a", 0, True, ""),
-            ("a", 0, True, "rate-limited"),
-            ("a", 0, False, ""),
-            ("b", 0, True, ""),
-            ("a", 30, True, ""),
-            ("a", 0, True, "rate-limited"),
-            ("a", 3600, True, ""),
-            ("a", 0, True, ""),
-            ("a", 0, True, "rate-limited"),
+        for network, after_s, code in [
+            ("a", 0, ""),
+            ("a", 0, ""),
+            ("a", 0, "rate-limited"),
+            ("b", 0, ""),
+            ("a", 30, ""),
+            ("a", 0, "rate-limited"),
+            ("a", 3600, ""),
+            ("a", 0, ""),
+            ("a", 0, "rate-limited"),
         ]:
             self.clock.advance(after_s)
-            self.assertEqual(self.connect(admission, network, is_new=is_new), code)
+            self.assertEqual(self.connect(admission, network), code)
             if not code:
                 admission.disconnected(network)
         self.assertEqual(admission._connections, {})

@@ -351,6 +351,18 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(told, [b"!pong"] if number < 4 else [b"!error rate-limited"])
             client.end()
         self.assertFalse(world.relay.admission.told)
+        self.assertEqual(world.relay.statistics.refusals["rate-limited"], 1)
+
+    def test_through_a_proxy_the_silent_keep_nobody_out(self) -> None:
+        world = World(Limits(max_per_address=2))
+        self.patch(protocol, "is_proxied", lambda _: True)
+        silent = [world.connect("198.51.100.1") for _ in range(5)]
+        client = world.connect("198.51.100.1")
+        client.transport.address = IPv4Address("TCP", "192.0.2.1", 99)
+        self.assertEqual(client.lines(b"/ping"), [b"!pong"])
+        for each in (client, *silent):
+            each.end()
+        self.assertEqual(what_is_left(world), {})
 
     def test_what_a_refused_one_says_is_not_served(self) -> None:
         self.world.connect("192.0.2.1"), self.world.connect("192.0.2.1")
