@@ -7,13 +7,23 @@ from __future__ import annotations
 
 # Of one name; whom it first wrote to the longest ago is forgotten.
 MAX_WRITTEN_TO = 256
+# Of all names, at 170 bytes; who has written to nobody new for the longest is forgotten.  Owned
+# names are known when they are away, too, and strangers may own a hundred thousand.
+MAX_PAIRS = 500_000
 
 
 class Acquaintances:
     """What names wrote to each other."""
 
-    def __init__(self) -> None:
-        """Begin with nobody knowing anybody."""
+    def __init__(self, max_pairs: int = MAX_PAIRS) -> None:
+        """
+        Begin with nobody knowing anybody.
+
+        :param max_pairs: of a name and one that it wrote to, in all.
+        """
+        self._max_pairs = max_pairs
+        self._pairs = 0
+        # In the order in which they wrote to somebody new.
         self._written_to: dict[bytes, dict[bytes, None]] = {}
         self._read_by: dict[bytes, dict[bytes, None]] = {}
 
@@ -23,14 +33,17 @@ class Acquaintances:
 
     def note(self, sender_key: bytes, recipient_key: bytes) -> None:
         """Something of a sender reached a recipient, or its log."""
-        written_to = self._written_to.setdefault(sender_key, {})
-        if recipient_key in written_to:
+        if recipient_key in self._written_to.get(sender_key, ()):
             return
-        if len(written_to) >= MAX_WRITTEN_TO:
-            self._forget(sender_key, next(iter(written_to)))
-            written_to = self._written_to.setdefault(sender_key, {})
+        written_to = self._written_to.pop(sender_key, {})
+        self._written_to[sender_key] = written_to
         written_to[recipient_key] = None
         self._read_by.setdefault(recipient_key, {})[sender_key] = None
+        self._pairs += 1
+        if len(written_to) > MAX_WRITTEN_TO:
+            self._forget(sender_key, next(iter(written_to)))
+        if self._pairs > self._max_pairs:
+            self.forget(next(iter(self._written_to)))
 
     def do_know(self, key: bytes, other_key: bytes) -> bool:
         """Whether each of two has written to the other."""
@@ -46,6 +59,7 @@ class Acquaintances:
             self._forget(other_key, key)
 
     def _forget(self, sender_key: bytes, recipient_key: bytes) -> None:
+        self._pairs -= 1
         for of, key, other_key in (
             (self._written_to, sender_key, recipient_key),
             (self._read_by, recipient_key, sender_key),

@@ -45,7 +45,7 @@ class AcquaintancesTests(SynchronousTestCase):
                     )
         for name in names:
             acquaintances.forget(name)
-        self.assertEqual(vars(acquaintances), {"_written_to": {}, "_read_by": {}})
+        self.assertEqual(vars(acquaintances), vars(Acquaintances()))
 
     def test_bound(self) -> None:
         acquaintances = Acquaintances()
@@ -55,6 +55,20 @@ class AcquaintancesTests(SynchronousTestCase):
         self.assertFalse(acquaintances.do_know(b"a", b"0"))
         self.assertTrue(acquaintances.do_know(b"a", b"1"))
         self.assertTrue(acquaintances.do_know(b"a", b"%d" % MAX_WRITTEN_TO))
+
+    def test_bound_of_all(self) -> None:
+        acquaintances = Acquaintances(max_pairs=100)
+        acquaintances.note(b"a", b"b")
+        acquaintances.note(b"b", b"a")
+        for number in range(1000):
+            # Who writes to somebody new stays.
+            acquaintances.note(b"a", b"%d" % (number % 20))
+            acquaintances.note(b"stranger%d" % (number // 10), b"%d" % number)
+            kept = sum(map(len, acquaintances._written_to.values()))
+            self.assertLessEqual(kept, 100)
+            self.assertEqual(kept, acquaintances._pairs)
+            self.assertEqual(kept, sum(map(len, acquaintances._read_by.values())))
+        self.assertFalse(acquaintances.do_know(b"b", b"a"))
 
 
 class PublicTests(SynchronousTestCase):
