@@ -122,12 +122,17 @@ class BanTests(OperatorTestCase):
             (b"36500d", b"2126-08-28T14:13:20.000Z"),
             # All else is what is said about it.
             (b"", b"never"),
-            (b"0s", b"never"),
-            (b"2H", b"never"),
             (b"for 2h", b"never"),
+            (b"2nd-time!", b"never"),
         ]:
             (told,) = self.alice.lines(b"/ban mallory " + written)
             self.assertEqual(told.split()[2], b"until=" + until, written)
+
+    def test_what_only_looks_like_a_time_bans_nobody(self) -> None:
+        for written in (b"0s", b"2H", b"90min", b"1w", b"2 hours", b"36501d", b"1234567890s"):
+            (told,) = self.alice.lines(b"/ban mallory " + written)
+            self.assertEqual(told, b"!error bad-line", written)
+        self.assertEqual(len(self.world.relay.bans), 0)
 
     def test_the_list(self) -> None:
         self.alice.lines(

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 _BAN_FORM = "/ban [NAME or ADDRESS or NETWORK] [TIME] [WHY]"
 _UNBAN_FORM = "/unban NAME or ADDRESS or NETWORK"
 _TIME = re.compile(rb"([1-9][0-9]{0,8})([smhd])\Z")
+# What was meant as one, and would be taken for a reason to ban for good: 90min, 1w, 2 hours.
+_LIKE_TIME = re.compile(rb"[0-9]+[A-Za-z]*\Z")
 _UNITS_S = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86_400}
 _MAX_S = 36_500 * 86_400
+_NO_TIME = "A time is written like 30s, 10m, 2h or 7d; why is said in words that begin otherwise."
 _TOO_LONG = "A ban is for 36500d at most; without a time it is for good."
 _OWN_NAME = "This is your own name."
 _NO_CLIENT = "This name is the relay's own, or a bot's."
@@ -94,10 +97,12 @@ def _read_time(word: bytes) -> int | None:
     """
     Read how long a ban is for, in seconds; ``None`` if a word is no time.
 
-    :raises BadLine: it is too long.
+    :raises BadLine: it is too long, or only looks like one.
     """
     match = _TIME.match(word)
     if match is None:
+        if _LIKE_TIME.match(word):
+            raise BadLine(sentence=_NO_TIME)
         return None
     time_s = int(match[1]) * _UNITS_S[match[2]]
     if time_s > _MAX_S:
