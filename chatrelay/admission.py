@@ -37,7 +37,10 @@ class NotAdmitted(NamedTuple):
     refusal: Refusal
 
 
-_TOO_MANY = NotAdmitted("too many connections from this address", TooManyClients())
+_TOO_MANY = NotAdmitted(
+    "too many connections from this address",
+    TooManyClients(sentence="Your address has as many connections as it may; close one of them."),
+)
 _TOO_OFTEN = NotAdmitted(
     "too many new connections from this address",
     RateLimited(sentence="Your address connects too often; wait a little, then try again."),
