@@ -5,6 +5,7 @@ not be delivered and why, one line each, at a bounded rate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted.logger import Logger
@@ -16,6 +17,8 @@ from chatrelay.refusals import Refusals
 
 # A target, a time, and all that may be said about them.
 _MAX_SHOWN_OF_OPERATORS = 400
+# Whatever strangers do: who of several operators did what is not to be left out.
+_MAX_OPERATOR_LINES_PER_S = 50
 
 _log = Logger(namespace="chatrelay")
 
@@ -40,14 +43,14 @@ class RateBound:
 
     __slots__ = ("_admitted", "_most", "_suppressed")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: Callable[[], int]) -> None:
         self._most = most
         self._admitted = 0
         self._suppressed = 0
 
     def admits(self) -> bool:
         """Whether one more line may be written now."""
-        if self._admitted < self._most:
+        if self._admitted < self._most():
             self._admitted += 1
             return True
         self._suppressed += 1
@@ -68,15 +71,15 @@ class Console:
 
     def __init__(self, limits: Limits, *, verbose: bool = False) -> None:
         self.verbose = verbose
-        self._arrivals = RateBound(limits.max_console_lines_per_s)
-        self._departures = RateBound(limits.max_console_lines_per_s)
+        self._limits = limits
+        self._arrivals = RateBound(self._most_of_a_kind)
+        self._departures = RateBound(self._most_of_a_kind)
         self._refusals = Refusals()
-        self._account_lines = RateBound(limits.max_console_lines_per_s)
-        self._operator_lines = RateBound(limits.max_console_lines_per_s)
-        self._bot_lines = RateBound(limits.max_console_lines_per_s)
-        self._undelivered = RateBound(limits.max_console_lines_per_s)
-        self._summaries = RateBound(limits.max_console_lines_per_s)
-        self._max_undelivered_per_sender = limits.max_undelivered_lines_per_s
+        self._account_lines = RateBound(self._most_of_a_kind)
+        self._operator_lines = RateBound(lambda: _MAX_OPERATOR_LINES_PER_S)
+        self._bot_lines = RateBound(self._most_of_a_kind)
+        self._undelivered = RateBound(self._most_of_a_kind)
+        self._summaries = RateBound(self._most_of_a_kind)
         self._undelivered_of: dict[bytes, RateBound] = {}
 
     def arrived(self, name: bytes, peer: Peer, client_count: int) -> None:
@@ -150,7 +153,7 @@ class Console:
         """A message could not be delivered."""
         bound = self._undelivered_of.get(sender)
         if bound is None:
-            bound = self._undelivered_of[sender] = RateBound(self._max_undelivered_per_sender)
+            bound = self._undelivered_of[sender] = RateBound(self._most_of_a_sender)
         if bound.admits() and self._undelivered.admits():
             _log.info(
                 "not delivered, {code}: {sender} to {target}: {text}",
@@ -201,6 +204,12 @@ class Console:
     def shut_down(self) -> None:
         """The relay stops: say what was left out until now."""
         self._sum_up(self._refusals.summary())
+
+    def _most_of_a_kind(self) -> int:
+        return self._limits.max_console_lines_per_s
+
+    def _most_of_a_sender(self) -> int:
+        return self._limits.max_undelivered_lines_per_s
 
     @staticmethod
     def _sum_up(summary: str) -> None:

@@ -169,8 +169,6 @@ FIXED = frozenset(
         "ref_lifetime_s",
         "slow_window_s",
         "max_unwritten_bytes",
-        "max_console_lines_per_s",
-        "max_undelivered_lines_per_s",
     }
 )
 """The names of the limits that a relay has for as long as it runs."""
@@ -195,6 +193,8 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "high_water_bytes": 256 * KIB,
         "low_water_bytes": 128 * KIB,
         "max_unsent_bytes": 256 * MIB,
+        # On the disk, what one address can have written there is 2.7 GB a day otherwise.
+        "max_console_lines_per_s": 5,
     }
 )
 """

@@ -114,6 +114,13 @@ BOUNDS: tuple[Bound, ...] = (
         "Unsent bytes of one client at which those who write to it are held.",
     ),
     ("max-unsent", "max_unsent_bytes", 65_536, 1 << 50, "Unsent bytes of all clients together."),
+    (
+        "log-lines-per-second",
+        "max_console_lines_per_s",
+        1,
+        100_000,
+        "Lines of one kind in the log; the others are summed up.",
+    ),
 )
 
 

@@ -181,6 +181,16 @@ class ConsoleTests(SynchronousTestCase):
         world.pass_time(1)
         self.assertEqual(self.said(), ["… and 15 more arrivals", "… and 15 more departures"])
 
+    def test_the_bound_may_change_and_is_not_that_of_operators(self) -> None:
+        world = World(Limits(max_console_lines_per_s=50))
+        world.relay.limits.change_to(Limits(max_console_lines_per_s=5))
+        for number in range(20):
+            world.join(b"n%d" % number)
+        self.assertEqual(len(self.said()), 5)
+        for _ in range(60):
+            world.relay.console.operator_did(b"carol", Peer("192.0.2.1", 1), b"/stats")
+        self.assertEqual(len(self.said()), 50)
+
     def test_many_senders_of_what_is_not_delivered_are_bounded(self) -> None:
         world = World(Limits(max_console_lines_per_s=5))
         clients = [world.join(b"n%d" % number) for number in range(20)]
@@ -300,6 +310,6 @@ class PartTests(SynchronousTestCase):
         self.assertEqual(str(Peer("a Unix socket", 0)), "a Unix socket")
 
     def test_a_rate_bound(self) -> None:
-        bound = RateBound(2)
+        bound = RateBound(lambda: 2)
         self.assertEqual([bound.admits() for _ in range(5)], [True, True, False, False, False])
         self.assertEqual((bound.tick(), bound.admits(), bound.tick()), (3, True, 0))
