@@ -157,7 +157,7 @@ class Run:
     def _start(self) -> RelayProcess:
         assert self._relay is None
         self._starts += 1
-        self._relay = RelayProcess(*self._options)
+        self._relay = RelayProcess(*self._options, is_executed=True)
         return self._relay
 
     def _wait_for_start(self, relay: RelayProcess) -> tuple[str, int]:

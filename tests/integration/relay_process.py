@@ -1,5 +1,5 @@
 """
-A relay started as a user starts it, and clients on plain blocking sockets.
+A relay in a process of its own, and clients on plain blocking sockets.
 
 Everything waits on conditions, with a deadline that only a hang reaches.
 """
@@ -26,6 +26,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.integration.fork_server import ForkedProcess
+
 DEADLINE_S = 60.0
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +39,10 @@ Address = tuple[str, int] | str
 """A host and a port, or the path of a Unix socket."""
 
 
+def _arguments(options: Sequence[str]) -> list[str]:
+    return ["-n", "--pidfile=", "chatrelay", *options]
+
+
 def twistd_command(*options: str) -> list[str]:
     """The command line of ``twistd -n chatrelay`` in this Python's environment."""
     twistd = Path(sys.executable).with_name("twistd")
@@ -44,7 +50,7 @@ def twistd_command(*options: str) -> list[str]:
         program = [sys.executable, str(twistd)]
     else:
         program = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-    return [*program, "-n", "--pidfile=", "chatrelay", *options]
+    return [*program, *_arguments(options)]
 
 
 # As systemd does it: the sockets from number 3 on, and their names in the environment.
@@ -87,23 +93,48 @@ class RelayProcess:
     :ivar directory: what it runs in; removed at the end.
     """
 
-    def __init__(self, *options: str, inherited: Mapping[str, socket.socket] | None = None) -> None:
+    def __init__(
+        self,
+        *options: str,
+        inherited: Mapping[str, socket.socket] | None = None,
+        is_executed: bool = False,
+    ) -> None:
         """
         Start it.
 
         :param options: of ``twistd chatrelay``; with neither ``--port`` nor ``--config`` among
             them it listens on a free one of 127.0.0.1.
         :param inherited: sockets that listen already, by the names that they are handed over with.
+        :param is_executed: whether it is started as a user starts it, and not by a fork server;
+            with ``inherited`` it always is.
         """
         if not {"--port", "--config"} & {*options}:
             options = ("--port", "tcp:0:interface=127.0.0.1", *options)
         self.directory = tempfile.mkdtemp(prefix="chatrelay-test-")
         # Where its accounts are, unless it is told otherwise.
         state = {"XDG_STATE_HOME": self.directory}
+        self._process: subprocess.Popen[bytes] | ForkedProcess
+        if is_executed or inherited:
+            self._process = self._execute(options, environment() | state, inherited or {})
+        else:
+            self._process = ForkedProcess(
+                _arguments(options), self.directory, environment() | state
+            )
+        self.pid = self._process.pid
+        self._changed = threading.Condition()
+        self._output = b""
+        self._has_ended = False
+        self._reader = threading.Thread(target=self._collect, daemon=True)
+        self._reader.start()
+
+    def _execute(
+        self,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        inherited: Mapping[str, socket.socket],
+    ) -> subprocess.Popen[bytes]:
         command = twistd_command(*options)
-        numbers = [
-            fcntl(listening, F_DUPFD, _FIRST_NUMBER) for listening in (inherited or {}).values()
-        ]
+        numbers = [fcntl(listening, F_DUPFD, _FIRST_NUMBER) for listening in inherited.values()]
         if inherited:
             names = ":".join(inherited)
             command = [
@@ -114,23 +145,18 @@ class RelayProcess:
                 ":".join(map(str, numbers)),
                 *command,
             ]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             pass_fds=numbers,
             cwd=self.directory,
-            env=environment() | state,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         for number in numbers:
             os.close(number)
-        self.pid = self._process.pid
-        self._changed = threading.Condition()
-        self._output = b""
-        self._has_ended = False
-        self._reader = threading.Thread(target=self._collect, daemon=True)
-        self._reader.start()
+        return process
 
     @property
     def output(self) -> str:
@@ -351,13 +377,15 @@ class RelayTestCase(SynchronousTestCase):
     A test with relays and clients, which end with it.
 
     :cvar context: what clients speak TLS with, if they do.
+    :cvar is_executed: whether its relays are started as a user starts them.
     """
 
     context: ssl.SSLContext | None = None
+    is_executed = False
 
     def relay(self, *options: str) -> RelayProcess:
         """Start a relay."""
-        relay = RelayProcess(*options)
+        relay = RelayProcess(*options, is_executed=self.is_executed)
         self.addCleanup(self._end, relay)
         return relay
 

@@ -62,8 +62,8 @@ class KillTests(SynchronousTestCase):
 
     def test_a_relay_that_does_not_start(self) -> None:
         class NoRelay(kills.RelayProcess):
-            def __init__(self, *options: str) -> None:
-                super().__init__("--no-such-option", *options)
+            def __init__(self, *options: str, is_executed: bool) -> None:
+                super().__init__("--no-such-option", *options, is_executed=is_executed)
 
         self.patch(kills, "RelayProcess", NoRelay)
         status, output = self.run_main("--kills", "1")
