@@ -25,7 +25,7 @@ from bench.rooms.dialects import ROOM_DIALECTS
 from bench.rooms.measuring import MEASURING
 from bench.secured import Secured, client_context
 from bench.traffic import PATTERNS, make_plan, make_text, verify
-from bench.wire import exchange
+from bench.wire import STALLED_S, exchange
 
 _FIRST_TRY = 4000
 _WARM_UP_TRIPS = 200
@@ -55,7 +55,10 @@ def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, 
     plan = make_plan(pattern, dialect, size, task["verified"])
     if plan.repeats > 1:
         plan = make_plan(pattern, dialect, size, plan.messages // plan.repeats)
-    _, received = exchange(dialect, plan, senders, receivers, delivered, keep=True)
+    stalled_s = task.get("stalled_s", STALLED_S)
+    _, received = exchange(
+        dialect, plan, senders, receivers, delivered, keep=True, stalled_s=stalled_s
+    )
     verify(pattern, dialect, plan, received)
     verified = plan.messages
     del received

@@ -20,7 +20,8 @@ _PIECE_BYTES = 256 * 1024
 _EVENTS = 2048
 # Nothing may come after the last message; it is waited for this long.
 _QUIET_S = 0.01
-_STALLED_S = 20.0
+STALLED_S = 20.0
+"""Traffic in which nothing moves for this long has failed."""
 
 
 def exchange(
@@ -32,6 +33,7 @@ def exchange(
     *,
     keep: bool = False,
     stop_after_s: float | None = None,
+    stalled_s: float = STALLED_S,
 ) -> tuple[float, list[bytes]]:
     """
     Send all of a plan and receive all of it.
@@ -39,12 +41,13 @@ def exchange(
     :param delivered_bytes: the size of one message at its receiver.
     :param keep: whether to keep what is received.
     :param stop_after_s: give up then, quietly, with whatever was received.
+    :param stalled_s: fail when nothing has moved for so long.
     :returns: the seconds it took, and what each receiver got if that was kept.
     :raises BrokenTrafficError: a connection was closed, too much or nothing more came.
     """
     traffic = _Traffic(dialect, plan, senders, receivers, delivered_bytes, keep)
     try:
-        took_s = traffic.run(stop_after_s)
+        took_s = traffic.run(stop_after_s, stalled_s)
         if stop_after_s is None:
             traffic.check_surplus()
     except OSError as error:
@@ -89,7 +92,7 @@ class _Traffic:
             self.poller.register(number, select.EPOLLIN | select.EPOLLOUT)
 
     # One function for all: a call for each read or write would be much of its time.
-    def run(self, stop_after_s: float | None) -> float:  # noqa: PLR0912
+    def run(self, stop_after_s: float | None, stalled_s: float) -> float:  # noqa: PLR0912
         """Send and receive until every receiver has what is due to it."""
         poll, buffer, due, kept = self.poller.poll, self.buffer, self.due, self.kept
         receive = {number: end.recv_into for number, end in self.receivers.items()}
@@ -104,7 +107,7 @@ class _Traffic:
                 break
             if events:
                 moved_s = now_s
-            elif now_s - moved_s > _STALLED_S:
+            elif now_s - moved_s > stalled_s:
                 missing = sum(left for left in due.values() if left > 0)
                 raise BrokenTrafficError(f"{missing} bytes never came")
             for number, event in events:

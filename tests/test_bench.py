@@ -134,7 +134,7 @@ class GeneratorTests(SynchronousTestCase):
         # Whatever a sender sends goes to one and the same.
         found = generate(
             RELAYS["forward"],
-            kind="throughput", work="b", size=16, verified=400, seconds=1.0,
+            kind="throughput", work="b", size=16, verified=400, seconds=1.0, stalled_s=1.0,
         )  # fmt: skip
         self.assertIn("error", found)
 
