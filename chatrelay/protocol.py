@@ -334,7 +334,6 @@ class RelayProtocol(LineReceiver):
 
     def _turn_away(self, peer: Peer, refused: NotAdmitted) -> None:
         if self.session is not None:
-            self.relay.statistics.refusals[refused.refusal.code] += 1
             self.session.close(refused.why, refused.refusal, lingers=False)
             return
         self.relay.turned_away(peer, refused)

@@ -146,16 +146,19 @@ class TlsClient(Client):
         self.world = world
         self.transport = TlsTransport(world.clock, address)
         wrapper = world.tls_factory.buildProtocol(address)
-        assert wrapper is not None
-        self.protocol: Any = wrapper.wrappedProtocol
-        self.transport.protocol = wrapper
+        self.protocol: Any = wrapper and wrapper.wrappedProtocol
         self.has_said_goodbye = False
+        self.seen = 0
         self._tls = SSL.Connection(_client_context(), None)
         self._tls.set_connect_state()
         self._is_connected = False
         self._fed = 0
         self._plain = bytearray()
         self._unsent_plain = b""
+        if wrapper is None:
+            self.transport.connected = False  # as Twisted closes the socket
+            return
+        self.transport.protocol = wrapper
         wrapper.makeConnection(self.transport)
 
     def react(self) -> bool:
