@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from chatrelay.limits import PUBLIC_LIMITS
 from tests.integration.attacks import ATTACKS, PORTS, Stranger, Target
 from tests.integration.honest import Honest
 from tests.integration.relay_process import Client, RelayProcess, eventually
@@ -31,6 +32,8 @@ _PAIRS = 10
 _CROWD = 1000
 _NICENESS = 10
 _COUNTED = 400
+_REFS = int(PUBLIC_LIMITS["max_refs"])
+_MARK_KIB = int(PUBLIC_LIMITS["high_water_bytes"]) // 1024
 _LOOK_S = 1.0
 _SLOW_READER_BYTES = 4096
 
@@ -182,14 +185,14 @@ def _watching(target: Target, number: int) -> Client:
 
 def _with_refs(target: Target, number: int) -> Client:
     client = _plain(target, number)
-    client.send(*(f"@ref={ref:064} %plain{number}%{ref:0128}" for ref in range(1000)))
-    client.expect(f"@ref={999:064} !sent ")
+    client.send(*(f"@ref={ref:064} %plain{number}%{ref:0128}" for ref in range(_REFS)))
+    client.expect(f"@ref={_REFS - 1:064} !sent ")
     return client
 
 
 def _with_backlog(target: Target, number: int) -> Client:
     client = Client(target.plain, f"plain{number}", receive_buffer_bytes=_SLOW_READER_BYTES)
-    client.send("/help\n" * 8000)
+    client.send("/help\n" * 4000)
     return client
 
 
@@ -200,8 +203,8 @@ _KINDS: dict[str, tuple[_Prepare, tuple[str, ...], int]] = {
     "and a line of 8 KiB without end": (_half_line, (), _COUNTED),
     "and 32 rooms of its own": (_in_rooms, ("--max-rooms=100000",), _COUNTED),
     "and 128 watched names": (_watching, (), _COUNTED),
-    "and 1,000 refs of 64 bytes": (_with_refs, ("--lines-per-second=0",), 50),
-    "and 1 MiB that it does not read": (_with_backlog, ("--lines-per-second=0",), 50),
+    f"and {_REFS} refs, texts of 128 bytes": (_with_refs, ("--lines-per-second=0",), 50),
+    f"and {_MARK_KIB} KiB that it does not read": (_with_backlog, ("--lines-per-second=0",), 60),
 }
 
 
@@ -216,7 +219,8 @@ def measure_memory() -> None:
             before_bytes = process.memory_bytes()
             clients += [prepare(target, count + number) for number in range(count)]
             _settle(process)
-            each = (process.memory_bytes() - before_bytes) / count / 1024
+            # The most: who does not read is cut after a while.
+            each = (process.memory_bytes("VmHWM") - before_bytes) / count / 1024
             print(f"{kind:34}  {each:8.1f}", flush=True)
             for client in clients:
                 client.close()
