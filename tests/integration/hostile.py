@@ -18,6 +18,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
@@ -32,6 +33,7 @@ _PAIRS = 10
 _CROWD = 1000
 _NICENESS = 10
 _COUNTED = 400
+_TARGETS = int(PUBLIC_LIMITS["max_targets"])
 _REFS = int(PUBLIC_LIMITS["max_refs"])
 _MARK_KIB = int(PUBLIC_LIMITS["high_water_bytes"]) // 1024
 _LOOK_S = 1.0
@@ -190,6 +192,14 @@ def _with_refs(target: Target, number: int) -> Client:
     return client
 
 
+def _with_refs_of_many(target: Target, number: int) -> Client:
+    client = _plain(target, number)
+    names = ",".join(f"r{name}" for name in range(_TARGETS))
+    client.send(*(f"@ref={ref:064} %{names}%{ref:0128}" for ref in range(_REFS)))
+    client.expect(f"@ref={_REFS - 1:064} !sent r{_TARGETS - 1}")
+    return client
+
+
 def _with_backlog(target: Target, number: int) -> Client:
     client = Client(target.plain, f"plain{number}", receive_buffer_bytes=_SLOW_READER_BYTES)
     client.send("/help\n" * 4000)
@@ -204,6 +214,11 @@ _KINDS: dict[str, tuple[_Prepare, tuple[str, ...], int]] = {
     "and 32 rooms of its own": (_in_rooms, ("--max-rooms=100000",), _COUNTED),
     "and 128 watched names": (_watching, (), _COUNTED),
     f"and {_REFS} refs, texts of 128 bytes": (_with_refs, ("--lines-per-second=0",), 50),
+    f"and {_REFS} refs to {_TARGETS} names each": (
+        _with_refs_of_many,
+        ("--lines-per-second=0",),
+        20,
+    ),
     f"and {_MARK_KIB} KiB that it does not read": (_with_backlog, ("--lines-per-second=0",), 60),
 }
 
@@ -213,6 +228,9 @@ def measure_memory() -> None:
     print(f"{'a connection':34}  KiB each")
     for kind, (prepare, options, count) in _KINDS.items():
         with relay("--bytes-per-second=0", "--max-unnamed=10000", *options) as (process, target):
+            others = [Client(target.plain, f"r{name}") for name in range(_TARGETS)]
+            reading = threading.Thread(target=_read_all, args=(others,), daemon=True)
+            reading.start()
             # What the first ones take is there once.
             clients = [prepare(target, number) for number in range(count // 4)]
             _settle(process)
@@ -222,8 +240,18 @@ def measure_memory() -> None:
             # The most: who does not read is cut after a while.
             each = (process.memory_bytes("VmHWM") - before_bytes) / count / 1024
             print(f"{kind:34}  {each:8.1f}", flush=True)
+            for client in [*clients, *others]:
+                client.reset()
+            reading.join()
+
+
+def _read_all(clients: list[Client]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while True:
             for client in clients:
-                client.close()
+                client.socket.settimeout(0.02)
+                with contextlib.suppress(TimeoutError):
+                    client.socket.recv(1 << 20)
 
 
 def _settle(process: RelayProcess) -> None:
