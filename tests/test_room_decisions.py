@@ -94,6 +94,14 @@ class AnswerTests(SlowStoreTests):
         self.do(self.carol, b"/join #ops")
         self.assertEqual(self.carol.told()[-1], b"!end members #ops 3")
 
+    def test_who_is_removed_before_the_history_is_read(self) -> None:
+        self.keep()
+        self.alice.send(b"/remove #ops bob\n")
+        self.bob.send(b"/history #ops\n")
+        self.alice.send(b"%#ops%not for bob\n")
+        self.world.settle_all()
+        self.assertEqual(self.bob.told(), [b"!removed #ops bob", b"!error not-in-room #ops"])
+
 
 class GoneTests(SlowStoreTests):
     """Who asked is gone when it is decided: it is done, and the others are told."""

@@ -77,7 +77,13 @@ def _history(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes
             after_id=wanted.after_id,
         )
 
-    await_decision(session, ask, partial(_show_history, session, target, ref), ref)
+    def show(entries: list[Entry]) -> None:
+        if isinstance(log, RoomLog) and target is not None:
+            # He may have been removed, and what was said since then is not for him.
+            _kept_log(session, target)
+        _show_history(session, target, ref, entries)
+
+    await_decision(session, ask, show, ref)
     return ()
 
 
