@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.limits import Limits
 from tests.accounts_harness import SECRET, OwnedWorld
 from tests.relay_harness import Client
 from tests.store_harness import ManualThreadpool, failing, let_fail
@@ -15,10 +16,12 @@ from tests.store_harness import ManualThreadpool, failing, let_fail
 class SlowStoreTests(SynchronousTestCase):
     """Alice, bob and carol own their names; alice and bob are in ``#ops``."""
 
+    limits = Limits()
+
     def setUp(self) -> None:
         let_fail(self)
         self.storing = ManualThreadpool()
-        self.world = OwnedWorld(self, storing=self.storing)
+        self.world = OwnedWorld(self, self.limits, storing=self.storing)
         self.alice, self.bob, self.carol = map(self.owner, (b"alice", b"bob", b"carol"))
         self.do(self.alice, b"/join #ops")
         self.do(self.bob, b"/join #ops")
@@ -101,6 +104,41 @@ class AnswerTests(SlowStoreTests):
         self.alice.send(b"%#ops%not for bob\n")
         self.world.settle_all()
         self.assertEqual(self.bob.told(), [b"!removed #ops bob", b"!error not-in-room #ops"])
+
+
+class BoundTests(SlowStoreTests):
+    """What is asked for at the same moment is counted together."""
+
+    limits = Limits(max_members=3, max_kept_rooms=2, max_rooms_per_client=2)
+
+    def test_members(self) -> None:
+        self.keep()
+        dave = self.owner(b"dave")
+        for client in (self.carol, dave):
+            client.send(b"/join #ops\n")
+        self.world.settle_all()
+        self.assertEqual(self.carol.told()[-1], b"!end members #ops 3")
+        self.assertEqual(dave.told(), [b"!error too-many-rooms #ops"])
+        kept = self.world.in_store(lambda accounts: accounts.rooms.all())
+        self.assertEqual([len(room.members) for room in kept], [3])
+        self.do(self.carol, b"/leave #ops")
+        self.do(dave, b"/join #ops")
+        self.assertEqual(dave.told()[-1], b"!end members #ops 3")
+
+    def test_kept_rooms(self) -> None:
+        devices = [self.alice, *(self.world.log_in(b"alice " + SECRET) for _ in range(2))]
+        self.do(self.alice, b"/leave #ops", b"/join #a", b"/join #b")
+        self.do(self.alice, b"/keep #a")
+        for device in devices:
+            device.told()
+            device.send(b"/keep #b\n")
+        self.world.settle_all()
+        told = sorted(device.told()[0] for device in devices)
+        self.assertEqual(told[:2], [b"!error too-many-rooms #b"] * 2)
+        self.do(self.alice, b"/unkeep #a")
+        self.alice.told()
+        self.do(self.alice, b"/keep #a")
+        self.assertEqual(self.alice.told(), [b"!kept #a owner=alice"])
 
 
 class GoneTests(SlowStoreTests):

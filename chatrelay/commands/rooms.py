@@ -29,6 +29,8 @@ def _join(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
     if account and room is not None and keeping is not None and room.has_to_note(account):
 
         def join() -> None:
+            # Somebody else, or another connection of the name, may have taken the last place.
+            rooms.check_may_join(name, member, account)
             rooms.join(room.name, member, account, (session,))
 
         def joined(_: None) -> None:

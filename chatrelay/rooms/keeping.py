@@ -8,6 +8,7 @@ has answered; the client that asked may be gone by then, what it asked for is do
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,13 +52,16 @@ class Keeping:
         self._relay = relay
         self._store = store
         self._mailboxes = mailboxes
+        # How many rooms each owner has asked for that are not decided.
+        self._begun: Counter[int] = Counter()
         for kept in rooms:
             self._restore(kept)
 
     def count_of(self, account: int) -> int:
-        """How many rooms somebody keeps."""
+        """How many rooms somebody keeps, or is about to."""
         keeps = (room.keep for room in self._relay.rooms)
-        return sum(keep is not None and keep.owner == account for keep in keeps)
+        kept = sum(keep is not None and keep.owner == account for keep in keeps)
+        return kept + self._begun[account]
 
     # What is asked for calls `then` when it is kept, whether its asker is still here or not, and
     # then tells `decided`, or why it is not so.
@@ -100,7 +104,12 @@ class Keeping:
             self._correct(key, {*members} - {owner, *here})
             then()
 
-        self._do(job, kept, decided)
+        def is_over(result: Refusal | None) -> None:
+            self._begun -= Counter([owner])
+            decided(result)
+
+        self._begun[owner] += 1
+        self._do(job, kept, is_over)
 
     def unkeep(self, room: Room, then: Callable[[], None], decided: Decided[None]) -> None:
         """Keep a room no more, and nothing of what was said there."""
@@ -170,12 +179,20 @@ class Keeping:
     def join(
         self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
     ) -> None:
-        """Let the owner of a name belong to a room, whether he is here or not."""
+        """
+        Let the owner of a name belong to a room, whether he is here or not.
+
+        :param then: as for the others; with a `Refusal` that it raises he does not.
+        """
         keep = _kept(room)
 
         def joined() -> None:
+            try:
+                then()
+            except Refusal:
+                self.remove(room, account, _nothing, _nobody)
+                raise
             keep.accounts[account] = True
-            then()
 
         self._change(
             room, lambda accounts: accounts.rooms.add_member(keep.number, account), joined, decided
