@@ -186,6 +186,10 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_refs": 200,
         "max_rooms_per_client": 32,
         "max_kept_rooms": 8,
+        # An address registers twenty names a day: with the logs of a team it has filled all that
+        # may be kept in eight.
+        "max_mailbox_entries": 1_000,
+        "max_mailbox_bytes": 8 * MIB,
         "names_per_min": 10,
         "lines_per_s": 10,
         "bytes_per_s": 16 * KIB,
