@@ -138,6 +138,19 @@ class KeepingTests(KeptWorldTests):
         alice.send(b"/join #a\n/keep #a\n/join #b\n/keep #b\n")
         self.assertEqual(alice.told()[-1], b"!error too-many-rooms #b")
 
+    def test_bound_of_invitations(self) -> None:
+        world = OwnedWorld(self, Limits(max_members=2))
+        alice = world.owner(b"alice")
+        for name in (b"bob", b"dave"):
+            world.add(name)
+        world.look()
+        alice.send(b"/join #a\n/keep #a\n")
+        alice.told()
+        self.assertEqual(
+            alice.lines(b"/invite #a bob", b"/invite #a bob", b"/invite #a dave"),
+            [b"!invited #a bob", b"!invited #a bob", b"!error too-many-rooms #a"],
+        )
+
     def test_an_account_that_goes_takes_its_rooms(self) -> None:
         self.carol.send(b"/leave #ops\n")
         self.bob.reset()

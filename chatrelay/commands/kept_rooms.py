@@ -24,6 +24,7 @@ _NOT_KEPT = "This room is not kept; its members may /keep it, if they have regis
 _NOT_YOURS = "Only its owner may do this."
 _TOO_MANY = "You keep as many rooms as you may."
 _INVITE_OWNED = "Only who has registered a name is invited: another might take a free one."
+_TOO_MANY_INVITED = "This room has as many members and invitations as it may."
 _KEEP_FORM = "/keep #ROOM [members-only or open]"
 
 
@@ -100,6 +101,9 @@ def _invite(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
     mailbox = mailboxes.find(name.key) if mailboxes is not None else None
     if mailbox is None:
         raise NotAllowed(words[1], sentence=_INVITE_OWNED)
+    accounts = _owned(session, room).accounts
+    if mailbox.account not in accounts and len(accounts) >= session.relay.limits.max_members:
+        raise TooManyRooms(room.name.shown, sentence=_TOO_MANY_INVITED)
     line = b"!invited %b %b" % (room.name.shown, mailbox.name.shown)
 
     def tell() -> bytes:
