@@ -85,6 +85,8 @@ class KeepingTests(KeptWorldTests):
         self.assertIn(
             b"!joined #ops dave\n!topic #ops :disks, and what fills them\n!members", dave.raw()
         )
+        long = self.alice.lines(b"/topic #ops " + b"x" * 401)
+        self.assertEqual(long[-1], b"!error line-too-long")
         self.alice.send(b"/topic #ops -\n")
         self.assertIn(b"!topic #ops\n", self.bob.raw())
 

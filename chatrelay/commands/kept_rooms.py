@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chatrelay.claims import Decided
 from chatrelay.commands.verb import Verb, wrong_form
-from chatrelay.errors import NotAllowed, TooManyRooms, UnknownName
+from chatrelay.errors import LineTooLong, NotAllowed, TooManyRooms, UnknownName
 from chatrelay.names import parse_name, parse_room
 from chatrelay.pending import await_decision
 from chatrelay.rooms.kept import Keep
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chatrelay.rooms.keeping import Keeping
     from chatrelay.session import Session
 
+MAX_TOPIC_BYTES = 400
 _NOT_OWNED = "Only who has registered a name keeps a room; /register SECRET makes it yours."
 _NOT_KEPT = "This room is not kept; its members may /keep it, if they have registered."
 _NOT_YOURS = "Only its owner may do this."
@@ -78,6 +79,8 @@ def _topic(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
         return [topic_line(room)]
     keeping, room = _room(session, words[0])
     topic = b" ".join(words[1:])
+    if len(topic) > MAX_TOPIC_BYTES:
+        raise LineTooLong(sentence=f"A topic has {MAX_TOPIC_BYTES} bytes at most.")
 
     def tell() -> bytes:
         return _told(session, room, topic_line(room))
