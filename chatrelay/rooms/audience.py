@@ -117,6 +117,9 @@ class MajorityGate(Gate):
         return 2 * over_count > max(0, self._listener_count - (own is not None))
 
     def _look_again(self) -> None:
+        if 2 * (len(self._over) - 1) > self._listener_count:
+            # Nobody is to be released, and many may be held: not with every one that has read.
+            return
         for speaker, backlog in list(self._spoken.items()):
             if not self._holds(backlog):
                 del self._spoken[speaker]
