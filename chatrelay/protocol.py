@@ -64,6 +64,7 @@ class RelayProtocol(LineReceiver):
         gone.
     :ivar is_waiting: whether it waits for its turn, and is not read.
     :ivar counted_network: what counts as its address; ``None`` if it is not counted.
+    :ivar pacer: counts what comes; ``None`` if its client may send as much as it likes, or closes.
     """
 
     factory: RelayFactory
@@ -86,7 +87,7 @@ class RelayProtocol(LineReceiver):
         self._timeout: IDelayedCall | None = None
         self.counted_network: str | None = None
         self._outbox: Outbox | None = None
-        self._pacer: Pacer | None = None
+        self.pacer: Pacer | None = None
 
     def connectionMade(self) -> None:
         """Begin the conversation, if one more connection from this address may be."""
@@ -118,7 +119,7 @@ class RelayProtocol(LineReceiver):
         session.turn_begins(len(data))
         self._lines.append(data)
         limits = self.relay.limits
-        if limits.lines_per_s or limits.bytes_per_s or self._pacer is not None:
+        if limits.lines_per_s or limits.bytes_per_s or self.pacer is not None:
             self._pace(session, len(data))
         else:
             set_read_size(self.transport, len(data))
@@ -168,14 +169,14 @@ class RelayProtocol(LineReceiver):
             self.relay.admission.remove_unnamed(self)
             self.factory.connection_gone(self)
             # They know this protocol too: left in a ring they would wait for the collector.
-            self.session = self._outbox = self._pacer = None
+            self.session = self._outbox = None
 
     # What the session asks for.
 
     def pause_reading(self) -> None:
         """Take nothing more from the peer."""
         self.pauseProducing()
-        set_read_size(self.transport, 0, is_paced=self.is_paced)
+        set_read_size(self.transport, 0, is_paced=self.pacer is not None)
 
     def resume_reading(self) -> None:
         """Go on, with what is buffered first, when it has a turn."""
@@ -236,22 +237,17 @@ class RelayProtocol(LineReceiver):
 
     # How it does it.
 
-    @property
-    def is_paced(self) -> bool:
-        """Whether its client may send so much in a second only."""
-        return self._pacer is not None
-
     def _pace(self, session: Session, received_bytes: int) -> None:
         limits = self.relay.limits
         if limits.lines_per_s or limits.bytes_per_s:
-            self._pacer = self._pacer or Pacer(limits, self._clock, session.gate)
-            self._pacer.received(received_bytes)
-        elif self._pacer is not None and not self._pacer.is_holding:
-            self._pacer = None
-        set_read_size(self.transport, received_bytes, is_paced=self.is_paced)
+            self.pacer = self.pacer or Pacer(limits, self._clock, session.gate)
+            self.pacer.received(received_bytes)
+        elif self.pacer is not None and not self.pacer.is_holding:
+            self.pacer = None
+        set_read_size(self.transport, received_bytes, is_paced=self.pacer is not None)
 
     def _work(self, session: Session) -> None:
-        pacer = self._pacer
+        pacer = self.pacer
         began_s = self.relay.seconds() if pacer is not None else 0.0
         try:
             while not self.paused and session.state is not State.CLOSED:
@@ -369,8 +365,9 @@ class RelayProtocol(LineReceiver):
 
     def _stop_timers(self) -> None:
         self._cancel_timeout()
-        if self._pacer is not None:
-            self._pacer.stop()
+        pacer, self.pacer = self.pacer, None
+        if pacer is not None:
+            pacer.stop()
 
     def _cancel_timeout(self) -> None:
         timeout, self._timeout = self._timeout, None

@@ -13,6 +13,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatrelay.pace import Pacer
 from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES
 
 # What is read at once of the records that TLS has made: all of a piece of `chatrelay.outbox`.
@@ -39,7 +40,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
 
     _is_writing = False
     _has_input_ended = False
-    _records = 0
+    _records = _plain_bytes = 0
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin with the handshake."""
@@ -49,8 +50,12 @@ class TlsTransport(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take apart one read, and choose what the next may bring."""
-        self._records = 0
+        self._records = self._plain_bytes = 0
         super().dataReceived(data)
+        # It takes the processor, too: a record of one byte as much as one of a thousand.
+        pacer: Pacer | None = getattr(self.wrappedProtocol, "pacer", None)
+        if pacer is not None:
+            pacer.received(max(0, len(data) - self._plain_bytes))
         self.choose_read_size(len(data))
 
     def choose_read_size(self, received_bytes: int) -> None:
@@ -59,7 +64,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
             return
         # A record takes much the same time whatever is in it: so many are a share of a turn.
         most = received_bytes * _RECORDS_IN_ONE_READ // self._records
-        is_paced = getattr(self.wrappedProtocol, "is_paced", False)
+        is_paced = getattr(self.wrappedProtocol, "pacer", None) is not None
         most = min(most, PACED_READ_BYTES if is_paced else MAX_READ_BYTES)
         size = max(most, _LEAST_READ_BYTES)
         if received_bytes >= self.transport.bufferSize or size < self.transport.bufferSize:
@@ -119,7 +124,9 @@ class TlsTransport(TLSMemoryBIOProtocol):
         # A client may make a record of each line: they are handed over at once.
         if received and not self._aborted:
             protocol: Any = self.wrappedProtocol
-            protocol.dataReceived(received[0] if len(received) == 1 else b"".join(received))
+            plain = received[0] if len(received) == 1 else b"".join(received)
+            self._plain_bytes = len(plain)
+            protocol.dataReceived(plain)
         if has_ended and not self._has_input_ended:
             self._end_input()
 

@@ -272,7 +272,7 @@ class PacedTests(SynchronousTestCase):
     def test_the_limits_may_change(self) -> None:
         world = World()
         alice = world.join(b"alice")
-        self.assertIsNone(alice.protocol._pacer)
+        self.assertIsNone(alice.protocol.pacer)
         self.assertEqual(len(alice.lines(*[b"/ping"] * 500)), 500)
         world.relay.limits.change_to(LIMITS)
         self.assertEqual(len(alice.lines(*[b"/ping"] * 100)), 50)
@@ -280,7 +280,7 @@ class PacedTests(SynchronousTestCase):
         world.pass_time(1)
         self.assertEqual(len(alice.told()), 50)
         self.assertEqual(len(alice.lines(*[b"/ping"] * 500)), 500)
-        self.assertIsNone(alice.protocol._pacer)
+        self.assertIsNone(alice.protocol.pacer)
 
 
 class ReadSizeTests(SynchronousTestCase):
@@ -290,4 +290,4 @@ class ReadSizeTests(SynchronousTestCase):
         self.assertLess(PACED_READ_BYTES, 64 * 1024)
         for limits, is_paced in ((LIMITS, True), (Limits(), False)):
             client: Client = World(limits).join(b"a")
-            self.assertIs(client.protocol.is_paced, is_paced)
+            self.assertIs(client.protocol.pacer is not None, is_paced)

@@ -458,6 +458,28 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(told[-1], b"%carol%last")
         self.assertFalse(carol.is_connected)
 
+    def test_small_records_count_for_their_pace_with_all_that_tls_adds(self) -> None:
+        world = TlsWorld(Limits(bytes_per_s=10_000, burst_s=1))
+        carol = world.join(b"carol")
+        assert isinstance(carol, TlsClient)
+        for _ in range(100):
+            for _ in range(20):
+                carol.write(b"x")
+            world.settle()
+        session = carol.session
+        # 2,000 bytes in as many records are more than four times a second's share.
+        self.assertTrue(session.gate.held)
+        self.assertLess(session.bytes_in, 600)
+        world.pass_time(1)
+        self.assertLess(session.bytes_in, 1_000)
+        world.pass_time(5)
+        self.assertEqual(session.bytes_in, 2_000 + len(b"carol\n"))
+        carol.write(b"\n/quit\n")
+        world.settle()
+        world.pass_time(11)
+        self.assertFalse(carol.is_connected)
+        self.assertEqual(what_is_left(world), {})
+
     def test_what_is_beyond_its_pace_is_served_before_the_end(self) -> None:
         world = TlsWorld(Limits(lines_per_s=100, burst_s=1))
         bob, carol = world.join(b"bob"), world.join(b"carol")
@@ -530,7 +552,7 @@ class ConnectionTests(SynchronousTestCase):
         transport._records = 0
         transport.choose_read_size(5)
         self.assertEqual(descriptor.bufferSize, 1024)
-        transport.wrappedProtocol._pacer = object()
+        transport.wrappedProtocol.pacer = object()
         transport._records = 1
         transport.choose_read_size(6400)
         self.assertEqual(descriptor.bufferSize, PACED_READ_BYTES)
