@@ -1,10 +1,15 @@
-"""Has it known what is in the logs that are asked for: those of one turn by one job."""
+"""
+Has it known what is in the logs that are asked for: those of one turn by one job, unless they are
+many.  Then commits and logins go between, and the reactor has others to serve.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,6 +20,9 @@ from chatrelay.mailbox.log import Loaded
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.writer import Store
 from chatrelay.store.accounts import Accounts
+
+# A job of so many takes about 20 ms, and telling of them 15.
+_MOST_AT_ONCE = 256
 
 _log = Logger(namespace="chatrelay")
 
@@ -45,7 +53,8 @@ class Loading:
         self._wall_clock = wall_clock
         self._call_later = call_later
         self._waiting: dict[Mailbox, list[Callable[[Refusal | None], None]]] = {}
-        self._to_ask: list[Mailbox] = []
+        self._to_ask: deque[Mailbox] = deque()
+        self._is_asking = False
 
     def __bool__(self) -> bool:
         """Whether somebody waits."""
@@ -79,21 +88,27 @@ class Loading:
         if len(waiting) > 1:
             return
         self._to_ask.append(mailbox)
-        if len(self._to_ask) == 1:
+        if not self._is_asking:
+            self._is_asking = True
             self._call_later(self._ask)
 
     def _ask(self) -> None:
-        mailboxes, self._to_ask = self._to_ask, []
-        self._read(mailboxes)
+        most = min(len(self._to_ask), _MOST_AT_ONCE)
+        reading = self._read([self._to_ask.popleft() for _ in range(most)])
+        self._is_asking = bool(self._to_ask)
+        if self._is_asking:
+            reading.addCallback(lambda _: self._call_later(self._ask))
 
-    def _read(self, mailboxes: list[Mailbox]) -> None:
+    def _read(self, mailboxes: list[Mailbox]) -> Deferred[None]:
         for mailbox in mailboxes:
             mailbox.is_being_loaded()
         now_s = self._wall_clock()
         accounts = [mailbox.account for mailbox in mailboxes]
         reading = self._store.read(partial(_load, accounts, now_s, now_s - self._refs_lifetime_s))
-        reading.addCallbacks(partial(self._known, mailboxes), partial(self._failed, mailboxes))
-        reading.addErrback(lambda failure: _log.failure("loading a log failed", failure))
+        told = reading.addCallbacks(
+            partial(self._known, mailboxes), partial(self._failed, mailboxes)
+        )
+        return told.addErrback(lambda failure: _log.failure("loading a log failed", failure))
 
     def _known(self, mailboxes: list[Mailbox], logs: list[Loaded]) -> None:
         for mailbox, log in zip(mailboxes, logs, strict=True):
