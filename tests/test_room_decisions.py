@@ -105,6 +105,23 @@ class AnswerTests(SlowStoreTests):
         self.world.settle_all()
         self.assertEqual(self.bob.told(), [b"!removed #ops bob", b"!error not-in-room #ops"])
 
+    def test_who_is_invited_when_his_account_is_gone(self) -> None:
+        self.keep()
+        account = self.world.account(b"carol")
+        assert account is not None
+        now_s = self.world.relay.wall_clock()
+        self.world.in_store(lambda accounts: accounts.remove(account.number, now_s))
+        self.world.relay.tick()
+        self.storing.run()
+        # That is known, and what is left of it is being looked up.
+        self.alice.send(b"/invite #ops carol\n")
+        self.world.settle_all()
+        self.assertEqual(self.alice.told(), [b"!error unknown-name carol"])
+        room = self.world.relay.rooms.find(b"#ops")
+        assert room is not None
+        assert room.keep is not None
+        self.assertNotIn(account.number, room.keep.accounts)
+
 
 class BoundTests(SlowStoreTests):
     """What is asked for at the same moment is counted together."""

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatrelay.claims import Decided
-from chatrelay.errors import Busy, NotAllowed, Refusal
+from chatrelay.errors import Busy, NotAllowed, Refusal, UnknownName
 from chatrelay.mailbox import failures
 from chatrelay.mailbox.mailboxes import Mailboxes
 from chatrelay.mailbox.writer import Store
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KEPT_ALREADY = "Somebody keeps this room already."
-_NO_ACCOUNT = "Your account is gone."
+_NO_ACCOUNT = "The account of this name is gone."
 _NO_LONGER = "Just now this room is kept no more; try again."
 
 _log = Logger(namespace="chatrelay")
@@ -166,9 +166,10 @@ class Keeping:
         self, room: Room, account: int, then: Callable[[], None], decided: Decided[None]
     ) -> None:
         """Let somebody join."""
-        keep = _kept(room)
+        keep, name = _kept(room), self._mailboxes.name_of(account)
 
         def invited() -> None:
+            self._check_is_there(account, name)
             keep.accounts.setdefault(account, False)
             then()
 
@@ -184,9 +185,10 @@ class Keeping:
 
         :param then: as for the others; with a `Refusal` that it raises he does not.
         """
-        keep = _kept(room)
+        keep, name = _kept(room), self._mailboxes.name_of(account)
 
         def joined() -> None:
+            self._check_is_there(account, name)
             try:
                 then()
             except Refusal:
@@ -228,6 +230,16 @@ class Keeping:
         self._do(
             lambda accounts: accounts.rooms.remove_member(keep.number, account), removed, decided
         )
+
+    def _check_is_there(self, account: int, name: Name | None) -> None:
+        """
+        Check that there is still an account, of which nothing is kept otherwise.
+
+        :param name: what it had.
+        :raises UnknownName: it was removed.
+        """
+        if name is None or self._mailboxes.name_of(account) != name:
+            raise UnknownName(*([name.shown] if name else []), sentence=_NO_ACCOUNT)
 
     def _restore(self, kept: KeptRoom) -> None:
         rooms = self._relay.rooms
