@@ -136,6 +136,12 @@ class Outbox(Backlog):
         self._handed_bytes = 0
         if self._waiting:
             self._hand_over(self._transport)
+        elif not self._is_pushing and getattr(self._transport, "disconnecting", False):
+            # What is around the protocol closes, a proxy's wrapper that missed its header, and
+            # Twisted waits for the producer.
+            transport = self._transport
+            self.discard()
+            transport.unregisterProducer()
         else:
             self._has_sent()
 

@@ -256,6 +256,16 @@ class SocketTests(SynchronousTestCase):
         self.socket.connectionLost(self.socket.error)
         self.assertEqual(self.flow.unsent_bytes, 0)
 
+    def test_it_does_not_keep_open_what_something_else_closes(self) -> None:
+        self.socket.room = 2
+        self.write(b"abc")
+        self.socket.loseConnection()
+        self.socket.room = 100
+        self.assertIsNone(self.socket.doWrite())
+        self.assertIsNotNone(self.socket.doWrite())
+        self.assertEqual(self.socket.taken, b"abc")
+        self.assertEqual((self.flow.unsent_bytes, self.flow._backlogs), (0, set()))
+
     def test_finish_sends_what_the_socket_did_not_take(self) -> None:
         self.socket.room = 2
         self.write(b"abc")

@@ -306,6 +306,13 @@ class Listening(RelayTestCase):
         client.close()
         relay.wait_for_log("^paul at 198.51.100.7 port 4711 left after ")
 
+    def test_what_does_not_come_from_a_proxy_is_closed_at_once(self) -> None:
+        relay = self.relay("--port", "haproxy:tcp:0:interface=127.0.0.1")
+        for sent in (b"paul\r\n", b"GET / HTTP/1.1\r\n\r\n", b"PROXY UNKNOWN\r\n"):
+            client = self.connect(relay.address())
+            client.send_bytes(sent)
+            self.assertEqual(client.rest(), [])
+
     def test_clients_of_one_address_are_bounded(self) -> None:
         relay = self.relay("--port", "haproxy:tcp:0:interface=127.0.0.1", "--max-per-address", "3")
         door = relay.address()
