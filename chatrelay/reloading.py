@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from chatrelay.configuration import BadConfigurationError, Configuration
+from chatrelay.errors import ChatrelayError
 from chatrelay.options import BOUNDS, Options
 from chatrelay.relay import Relay
 
@@ -49,6 +50,10 @@ class Reloading:
         except BadConfigurationError as error:
             for line in error.lines:
                 _log.error("not taken over: {line}", line=line)
+            return
+        except ChatrelayError as error:
+            # There is no directory to keep data in by default, and the file names none any more.
+            _log.error("not taken over: {line}", line=f"{self._options.file_name}: {error}")
             return
         if self._tell_differences(new):
             self.running = running.until_restart(new)

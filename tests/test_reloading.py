@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay import configuration, parts
+from chatrelay import configuration, options, parts
 from chatrelay.configuration_file import file_keys
 from chatrelay.errors import Misuse
 from chatrelay.limits import FIXED
@@ -197,6 +198,14 @@ class ReloadingTests(ReloadingTestCase):
         self.start("[limits]\nmax-rooms = 5", "--max-rooms", "7", "--reserve", "root")
         [said] = self.reread("reserved = []\n[limits]\nmax-rooms = 6")
         self.assertIn("nothing is other", said)
+
+    def test_without_a_place_for_data(self) -> None:
+        self.start("data = 'none'")
+        before = self.state()
+        error = Misuse("this user has no home directory: say --data DIR")
+        self.patch(options, "default_directory", mock.Mock(side_effect=error))
+        self.assertEqual(self.reread("verbose = true"), [f"error: not taken over: FILE: {error}"])
+        self.assertEqual((self.state(), self.changes), (before, 0))
 
     def test_there_is_no_file(self) -> None:
         self.start("")
