@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from chatrelay.bans import Bans, sentence
 from chatrelay.errors import NotAllowed, RateLimited, Refusal, TooManyClients
 from chatrelay.limits import Limits
-from chatrelay.networks import network_of
+from chatrelay.networks import network_of, site_of
 from chatrelay.rates import Rates
 
 _MINUTE_S = 60.0
@@ -90,7 +90,7 @@ class Told:
 class Admission:
     """
     The counts behind ``--max-clients``, ``--max-unnamed``, ``--max-per-address``,
-    ``--connects-per-minute`` and ``--accounts-per-day``.
+    ``--connects-per-minute``, ``--accounts-per-day`` and ``--addresses-per-site``.
 
     :ivar told: the refusals of this second.
     """
@@ -128,24 +128,21 @@ class Admission:
             refusal = NotAllowed(sentence=sentence(ban, "Your address is banned"))
             return NotAdmitted("its address is banned", refusal)
         limits, network = self._limits, network_of(host)
-        if self._connections[network] >= limits.max_per_address:
+        shares = self._shares(network)
+        if any(self._connections[who] >= limits.max_per_address * many for who, many in shares):
             return _TOO_MANY
-        if not self._connects.take(
-            network,
-            self._seconds(),
-            limits.connects_per_min,
-            _MINUTE_S,
-            max_keys=limits.max_counted_addresses,
-        ):
+        if not self._take(self._connects, shares, limits.connects_per_min, _MINUTE_S):
             return _TOO_OFTEN
-        self._connections[network] += 1
+        for who in filter(None, (network, site_of(network))):
+            self._connections[who] += 1
         return None
 
     def disconnected(self, network: str) -> None:
         """A connection that was counted is gone."""
-        self._connections[network] -= 1
-        if self._connections[network] <= 0:
-            del self._connections[network]
+        for who in filter(None, (network, site_of(network))):
+            self._connections[who] -= 1
+            if self._connections[who] <= 0:
+                del self._connections[who]
 
     def registers(self, network: str | None) -> bool:
         """
@@ -154,19 +151,33 @@ class Admission:
         :param network: the address that it comes from; ``None`` for one without bounds.
         :returns: whether there may be one more from there today.
         """
-        limits = self._limits
-        return network is None or self._accounts.take(
-            network,
-            self._seconds(),
-            limits.accounts_per_day,
-            _DAY_S,
-            max_keys=limits.max_counted_addresses,
-        )
+        most = self._limits.accounts_per_day
+        return network is None or self._take(self._accounts, self._shares(network), most, _DAY_S)
 
     def did_not_register(self, network: str | None) -> None:
         """What `registers` has counted came to nothing."""
         if network is not None:
-            self._accounts.give_back(network, self._limits.accounts_per_day, _DAY_S)
+            for who, many in self._shares(network):
+                self._accounts.give_back(who, self._limits.accounts_per_day * many, _DAY_S)
+
+    def _shares(self, network: str) -> list[tuple[str, int]]:
+        """What an address counts for, and as how many addresses each of that counts."""
+        many = self._limits.addresses_per_site
+        site = site_of(network) if many else ""
+        # Before the address: with those of one site nobody fills what is known of addresses.
+        return [(site, many), (network, 1)] if site else [(network, 1)]
+
+    def _take(
+        self, rates: Rates, shares: list[tuple[str, int]], most: int, window_s: float
+    ) -> bool:
+        now_s, max_keys = self._seconds(), self._limits.max_counted_addresses
+        for index, (who, many) in enumerate(shares):
+            if not rates.take(who, now_s, most * many, window_s, max_keys=max_keys):
+                # Who asks for too much alone takes nothing from his neighbours.
+                for other, its_many in shares[:index]:
+                    rates.give_back(other, most * its_many, window_s)
+                return False
+        return True
 
     def add_unnamed(self, connection: Unnamed) -> None:
         """One more has no name yet; over the bound the oldest such gives way."""

@@ -39,6 +39,8 @@ class Limits:
     :ivar max_per_address: connections from one address; loopback has no bound.
     :ivar connects_per_min: new connections from one address in a minute; 0 for any number.
     :ivar accounts_per_day: names registered from one address in a day; 0 for any number.
+    :ivar addresses_per_site: an IPv6 /48 counts as so many addresses, for each of the three; 0 for
+        any number.
     :ivar max_counted_addresses: addresses of which these are counted, for each of both.
     :ivar names_per_min: other names that one connection asks for in a minute; 0 for any number.
     :ivar hint_after_s: silence before a name after which the relay speaks.
@@ -98,6 +100,7 @@ class Limits:
     max_per_address: int = 64
     connects_per_min: int = 600
     accounts_per_day: int = 1_000
+    addresses_per_site: int = 0
     max_counted_addresses: int = 65_536
     names_per_min: int = 60
     hint_after_s: float = 3.0
@@ -181,6 +184,7 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_per_address": 16,
         "connects_per_min": 30,
         "accounts_per_day": 20,
+        "addresses_per_site": 16,
         # How much of each.
         "max_targets": 8,
         "max_refs": 200,

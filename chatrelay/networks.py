@@ -6,6 +6,8 @@ import ipaddress
 
 # Of an IPv6 address: less than that one customer has all to himself.
 _IPV6_NETWORK_BITS = 64
+# Of a site: as much as anybody is given for the asking, 65,536 of those.
+_IPV6_SITE_BITS = 48
 
 
 def network_of(host: str) -> str:
@@ -17,3 +19,15 @@ def network_of(host: str) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return host
     return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))
+
+
+def site_of(network: str) -> str:
+    """
+    Which addresses may well be one customer's, too: of a /64 of IPv6 its /48.
+
+    :param network: as `network_of` has it.
+    :returns: nothing for all others.
+    """
+    if ":" not in network:
+        return ""
+    return str(ipaddress.IPv6Network(network).supernet(new_prefix=_IPV6_SITE_BITS))

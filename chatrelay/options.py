@@ -78,6 +78,13 @@ BOUNDS: tuple[Bound, ...] = (
         "Names registered from one address in a day; 0 for any number.",
     ),
     (
+        "addresses-per-site",
+        "addresses_per_site",
+        0,
+        65_536,
+        "As how many addresses an IPv6 /48 counts; 0 for any number.",
+    ),
+    (
         "names-per-minute",
         "names_per_min",
         0,

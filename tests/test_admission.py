@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.admission import Admission, Told
 from chatrelay.bans import Bans
 from chatrelay.limits import Limits
+from chatrelay.networks import network_of
 from tests.relay_harness import World, what_is_left
 
 
@@ -63,6 +66,55 @@ class AdmissionTests(SynchronousTestCase):
             if not code:
                 admission.disconnected(network)
         self.assertEqual(admission._connections, {})
+
+    def test_a_site_counts_as_some_addresses(self) -> None:
+        limits = Limits(max_per_address=2, connects_per_min=3, accounts_per_day=2)
+        for many, codes in (
+            (0, [""] * 8),
+            (3, [*[""] * 6, *["too-many-clients"] * 2]),
+            (1, ["", "", *["too-many-clients"] * 6]),
+        ):
+            admission = self.admission(replace(limits, addresses_per_site=many))
+            hosts = [f"2001:db8:7:{number:x}::1" for number in range(8)]
+            self.assertEqual([self.connect(admission, host) for host in hosts], codes)
+            self.assertEqual(self.connect(admission, "2001:db8:8::1"), "")
+            self.assertEqual(self.connect(admission, "192.0.2.1"), "")
+            # Whatever it was when they came.
+            limits_now = replace(limits, addresses_per_site=3 - many)
+            admission._limits.change_to(limits_now)
+            for host, code in zip(hosts, codes, strict=True):
+                if not code:
+                    admission.disconnected(network_of(host))
+            admission.disconnected(network_of("2001:db8:8::1"))
+            admission.disconnected("192.0.2.1")
+            self.assertEqual(admission._connections, {})
+
+    def test_what_a_site_does_in_a_while(self) -> None:
+        admission = self.admission(
+            Limits(connects_per_min=3, accounts_per_day=2, addresses_per_site=2)
+        )
+        hosts = [f"2001:db8:7:{number:x}::1" for number in range(8)]
+        codes = [self.connect(admission, host) for host in hosts]
+        self.assertEqual(codes, [*[""] * 6, *["rate-limited"] * 2])
+        # Those two have left nothing.
+        self.assertEqual(len(admission._connects), 7)
+        registered = [admission.registers(network_of(host)) for host in hosts]
+        self.assertEqual(registered, [*[True] * 4, *[False] * 4])
+        admission.did_not_register(network_of(hosts[0]))
+        self.assertTrue(admission.registers(network_of(hosts[7])))
+        self.assertFalse(admission.registers(network_of(hosts[7])))
+
+    def test_one_address_takes_nothing_from_others_of_its_site(self) -> None:
+        admission = self.admission(
+            Limits(connects_per_min=3, accounts_per_day=2, addresses_per_site=2)
+        )
+        for _ in range(100):
+            self.connect(admission, "2001:db8:7::1")
+            admission.registers(network_of("2001:db8:7::1"))
+        neighbours = [self.connect(admission, "2001:db8:7:1::1") for _ in range(4)]
+        self.assertEqual(neighbours, ["", "", "", "rate-limited"])
+        registered = [admission.registers(network_of("2001:db8:7:1::1")) for _ in range(3)]
+        self.assertEqual(registered, [True, True, False])
 
     def test_any_number_of_them(self) -> None:
         admission = self.admission(Limits(connects_per_min=0, max_per_address=10_000))
