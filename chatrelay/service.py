@@ -181,6 +181,8 @@ class RelayService(Service):
             _log.warn("strangers can read what is said on a port without TLS: --port tls:12346")
         if relay.operators and self._accounts is None:
             _log.warn("operators need accounts, and this relay keeps none (--data none)")
+        if relay.limits.max_unsent_bytes < relay.limits.high_water_bytes:
+            _log.warn("--max-unsent is less than --high-water: who reads slowly is cut off at once")
 
     def _raise_file_limit(self) -> None:
         limits = self.factory.relay.limits

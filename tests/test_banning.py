@@ -151,8 +151,10 @@ class BanTests(OperatorTestCase):
                 b"!end ban 4",
             ],
         )
+        self.assertIn(b"!stat bans 4", self.alice.lines(b"/stats"))
         self.world.pass_time(10)
         self.assertEqual(len(self.alice.lines(b"/ban")), 3)
+        self.assertIn(b"!stat bans 2", self.alice.lines(b"/stats"))
 
     def test_what_is_banned_with_more(self) -> None:
         self.alice.lines(b"/ban 10.0.0.0/8", b"/ban 10.1.0.0/16")

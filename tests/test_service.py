@@ -216,6 +216,8 @@ class MakeServiceTests(SynchronousTestCase):
             (["--operator", "boss", "--data", "none"], "::1", ["operators need accounts"]),
             (["--public"], "0.0.0.0", ["strangers can read"]),
             (["--public"], "127.0.0.1", []),
+            (["--max-unsent", "100000"], "127.0.0.1", ["--max-unsent is less than --high-water"]),
+            (["--max-unsent", "100000", "--high-water", "100000"], "127.0.0.1", []),
         ]:
             service = self.make("--max-clients", "1", "--max-unnamed", "1", *words)
             port = mock.Mock()

@@ -140,7 +140,7 @@ def _statistics(relay: Relay) -> Iterator[tuple[bytes, int]]:
     yield b"unnamed", sum(not client.is_named for client in clients)
     yield b"held", sum(client.gate.held for client in clients)
     yield b"rooms", len(relay.rooms)
-    yield b"bans", len(relay.bans)
+    yield b"bans", sum(1 for _ in relay.bans)
     yield b"connections", statistics.connections
     for key, value in traffic._asdict().items():
         yield key.replace("_", "-").encode(), value
