@@ -62,7 +62,7 @@ from typing import NamedTuple
 from docutils import nodes
 from docutils.core import publish_doctree
 
-from tests.integration.relay_process import DEADLINE_S, eventually
+from tests.integration.relay_process import DEADLINE_S, eventually, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTED_PORT = "12345"
@@ -272,13 +272,6 @@ def missing_program(block: Block) -> str:
     return ""
 
 
-def free_port() -> str:
-    """A port that nobody has now, on IPv4 and IPv6."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 # -- who takes part
 
 
@@ -480,7 +473,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
     parties: dict[str, Party] = {}
     pending_any: set[str] = set()
     ids = _Ids()
-    tls_port = free_port()
+    tls_port = str(free_port())
     try:
         for written in block.text.splitlines():
             if not written.strip():
@@ -492,7 +485,7 @@ def run_session(block: Block, workshop: Workshop, port: str) -> None:
             line = line.replace(DOCUMENTED_PORT, port).replace(DOCUMENTED_TLS_PORT, tls_port)
             if what == "$":
                 if line.startswith("twistd"):
-                    line = line.replace(port, own_port := free_port())
+                    line = line.replace(port, own_port := str(free_port()))
                     workshop.change_port(port, own_port)
                     port = own_port
                 kind: type[Program | OnTerminal] = Program
@@ -600,7 +593,7 @@ def run_console(block: Block, workshop: Workshop, port: str) -> None:
     """
     commands: list[tuple[str, list[str]]] = []
     text = block.text.replace(DOCUMENTED_PORT, port)
-    for written in text.replace(DOCUMENTED_TLS_PORT, free_port()).splitlines():
+    for written in text.replace(DOCUMENTED_TLS_PORT, str(free_port())).splitlines():
         if written.startswith("$ "):
             commands.append((written[2:], []))
         elif written.startswith("> ") and commands and not commands[-1][1]:

@@ -85,6 +85,21 @@ def eventually(what: str, condition: Callable[[], bool]) -> None:
         select.select([], [], [], 0.01)
 
 
+_given_ports: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """A port that nobody has now, and that nobody who asks for any port is given by chance."""
+    given = socket.socket()
+    # Bound without listening it keeps nobody from listening there who says that he reuses
+    # addresses, as relays do; other tests may run at the same time.
+    given.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    given.bind(("127.0.0.1", 0))
+    _given_ports.append(given)
+    port: int = given.getsockname()[1]
+    return port
+
+
 class RelayProcess:
     """
     A running ``twistd -n chatrelay``.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from chatrelay.client.options import EXIT_NOT_DELIVERED, EXIT_OK, EXIT_ONLY_SENT, EXIT_TIMED_OUT
 from chatrelay.client.reading import BEGINNING, END
-from tests.integration.relay_process import DEADLINE_S, Client, RelayProcess, eventually
-from tests.integration.test_client_programs import ProgramCase, Terminal, free_port
+from tests.integration.relay_process import DEADLINE_S, Client, RelayProcess, eventually, free_port
+from tests.integration.test_client_programs import ProgramCase, Terminal
 
 SECRETS = {"alice": "correct-horse-battery", "bob": "zebra-horse-battery"}
 

@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,16 +30,10 @@ from tests.integration.relay_process import (
     RelayProcess,
     RelayTestCase,
     environment,
+    free_port,
 )
 
 WELCOME = b"!welcome carol version=1 "
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class ProgramCase(RelayTestCase):

@@ -12,8 +12,14 @@ from typing import NamedTuple
 
 from chatrelay.client.options import EXIT_INTERRUPTED, EXIT_LOST, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from tests.fake_relay import FakeRelay
-from tests.integration.relay_process import DEADLINE_S, RelayProcess, environment, eventually
-from tests.integration.test_client_programs import ProgramCase, Terminal, free_port
+from tests.integration.relay_process import (
+    DEADLINE_S,
+    RelayProcess,
+    environment,
+    eventually,
+    free_port,
+)
+from tests.integration.test_client_programs import ProgramCase, Terminal
 
 SECRET = "correct-horse-battery"
 NEW_SECRET = "zebra-horse-battery"

@@ -15,8 +15,8 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chatrelay.client.options import EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE
-from tests.integration.relay_process import DEADLINE_S, RelayProcess, environment
-from tests.integration.test_client_programs import WELCOME, ProgramCase, Terminal, free_port
+from tests.integration.relay_process import DEADLINE_S, RelayProcess, environment, free_port
+from tests.integration.test_client_programs import WELCOME, ProgramCase, Terminal
 from tests.tls_harness import issued_for, key_pem
 
 UNCHECKED = "--tls-without-checking-the-server"

@@ -18,6 +18,7 @@ from tests.integration.relay_process import (
     Address,
     Client,
     RelayTestCase,
+    free_port,
     run_twistd,
 )
 
@@ -252,9 +253,7 @@ class Listening(RelayTestCase):
         return "127.0.0.2"
 
     def test_a_number_listens_on_loopback_only(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            number = probe.getsockname()[1]
+        number = free_port()
         relay = self.relay("--port", str(number))
         hosts = ["127.0.0.1", "::1"] if self.has_ipv6() else ["127.0.0.1"]
         self.assertEqual(relay.ports(len(hosts)), [(host, number) for host in hosts])
