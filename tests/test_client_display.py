@@ -71,7 +71,17 @@ class ShownTests(SynchronousTestCase):
         stamped = Message("bob", "hi", "#ops", time=NOON - timedelta(minutes=1))
         self.assertEqual(show(stamped, NOON, zone, colour=False), "13:59:05 #ops bob: hi")
         to_all = show(Message("bob", "hi", "*"), NOON, zone, colour=False)
-        self.assertEqual(to_all, "14:00:05 bob: (to all) hi")
+        self.assertEqual(to_all, "14:00:05 (to all) bob: hi")
+
+    def test_forged(self) -> None:
+        """Nothing that one person writes looks as if it went to everybody, or into a room."""
+        for where in ("*", "#ops"):
+            shown = display.message_shown(Message("bob", "hi", where), NOON, UTC, colour=False)
+            head = shown.removeprefix("12:00:05 ").removesuffix("bob: hi")
+            for text in (f"{head}bob: hi", f"{head}hi"):
+                forged = display.message_shown(Message("bob", text), NOON, UTC, colour=False)
+                self.assertTrue(forged.startswith("12:00:05 bob: "), forged)
+                self.assertFalse(shown.startswith("12:00:05 bob: "), shown)
 
     def test_another_day(self) -> None:
         """A message of another day, here, has its date."""

@@ -229,7 +229,7 @@ class RoomTests(RoomCase):
         self.here.add("*")
         self.type("%*%going down")
         self.say("%*%carol%going down")
-        self.assertEqual(self.shown, ["12:00:00 carol: (to all) going down"])
+        self.assertEqual(self.shown, ["12:00:00 (to all) carol: going down"])
         self.assertEqual(self.unread(), {})
 
     def test_typed_ahead(self) -> None:

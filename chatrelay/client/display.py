@@ -60,7 +60,7 @@ def message_shown(message: Message, now: datetime, zone: tzinfo | None, *, colou
     sender, text = harmless(message.sender), harmless(message.text)
     where = harmless(message.room) + " " if message.room else ""
     if message.room == EVERYONE:
-        where, text = "", f"(to all) {text}"
+        where = "(to all) "  # before the sender: no text looks like it, and no name
     if not colour:
         return f"{moment} {where}{sender}: {text}"
     shade = _SENDER_COLOURS[crc32(message.sender.casefold().encode()) % len(_SENDER_COLOURS)]
