@@ -30,6 +30,8 @@ WORKS = {
     "fanout10": "a room of 10 members, 4 of whom say something that the others hear",
     "fanout100": "a room of 100 members, 4 of whom say something that the others hear",
     "fanout1000": "a room of 1000 members, 4 of whom say something that the others hear",
+    "single100": "as fanout100, one message of each at a time",
+    "single1000": "as fanout1000, one message of each at a time",
     "quiet": "one line at a time to the 100 others in a room",
     "deaf": "a line every 4 ms to 100 others, beside one who does not read",
     "rooms": "10,000 members in rooms of 5, and in one room",
@@ -37,7 +39,7 @@ WORKS = {
 # What only servers that keep messages are measured at.
 KEEPING = frozenset({"stored", "singly", "acked", "catchup"})
 # What only relays that have rooms are measured at, and what chatrelay alone is.
-FAN_OUT = frozenset({"fanout10", "fanout100", "fanout1000", "quiet"})
+FAN_OUT = frozenset({"fanout10", "fanout100", "fanout1000", "single100", "single1000", "quiet"})
 ROOMS = FAN_OUT | {"deaf", "rooms"}
 # Where the best of the others is what one is compared with.
 AGAINST_THE_BEST = frozenset({"stored", "singly", "acked"})
@@ -99,6 +101,8 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "fanout10": (DELIVERED,),
     "fanout100": (DELIVERED,),
     "fanout1000": (DELIVERED,),
+    "single100": (DELIVERED,),
+    "single1000": (DELIVERED,),
     "quiet": (
         Measure("last_p50_us", "until the last has heard it, p50", 1.0, "us"),
         Measure("last_p99_us", "until the last has heard it, p99", 1.0, "us"),

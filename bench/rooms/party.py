@@ -56,6 +56,8 @@ FAN_OUT = {
     "fanout10": Party(1, 10, 4, 256),
     "fanout100": Party(1, 100, 4, 128),
     "fanout1000": Party(1, 1000, 4, 64),
+    "single100": Party(1, 100, 4, 1),
+    "single1000": Party(1, 1000, 4, 1),
 }
 PACED = Party(1, 101, 1, 1)
 
