@@ -482,6 +482,13 @@ class SwitchTests(RoomCase):
         self.type("%nobody%psst", "%dave,nobody%both")
         self.assertEqual(list(self.unread()), ["#ops", "bob", "dave"])
 
+    def test_named_twice(self) -> None:
+        """What became of a message is that of the right name, whatever is written twice."""
+        self.here.add("erin")
+        self.assertEqual(self.type("%bob,BOB,nobody,erin%hi"), ["%bob,nobody,erin%hi"])
+        self.assertEqual(list(self.unread()), ["#ops", "bob", "erin"])
+        self.assertEqual(self.shown[-1], '* nobody is not here: not delivered: "hi"')
+
 
 class AgainTests(SynchronousTestCase):
     """Over connections: the rooms are joined again, and nobody sees that."""

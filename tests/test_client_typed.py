@@ -72,6 +72,8 @@ class TypedTests(SynchronousTestCase):
         for line, typed in [
             ("", None),
             ("  ", None),
+            ("%bob,dave,Bob%hi", Send(("bob", "dave"), "hi", None)),
+            ("%bob,BOB%hi", Send(("bob",), "hi", "bob")),
             ("hi  there ", Send(("bob",), "hi  there ", None)),
             ("100 % sure", Send(("bob",), "100 % sure", None)),
             ("%dave%hi %", Send(("dave",), "hi %", "dave")),

@@ -242,7 +242,7 @@ class Conversation(Incoming):
         is_taken = not all(isinstance(outcome, Refusal) for outcome in outcomes)
         if is_taken and not is_shown and not self._comes_back(typed):
             self._show_sent(typed)
-        for target, outcome in zip(typed.targets, outcomes, strict=False):
+        for target, outcome in zip(typed.targets, outcomes, strict=True):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
                 continue

@@ -277,6 +277,14 @@ def name_key(name: str) -> bytes:
         return name.encode("utf-8", "backslashreplace")
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names or rooms, each once, in order and as they are written first."""
+    first: dict[bytes, str] = {}
+    for name in names:
+        first.setdefault(name_key(name), name)
+    return list(first.values())
+
+
 def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tuple[bytes, list[str]]:
     """
     Write a message.
@@ -300,13 +308,10 @@ def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tupl
     line = b"%" + _encoded(",".join(targets)) + b"%" + _encoded(text)
     _check_line(line, max_line_bytes)
     try:
-        written = parse_message(line, MAX_TARGETS).targets
+        parse_message(line, MAX_TARGETS)
     except Refusal as refusal:
         raise Misuse(refusal.sentence) from None
-    if len(targets) == 1 and (written[0] == _EVERYONE or written[0].startswith(b"#")):
-        return line, list(targets)
-    once = {check_name(target).key: target for target in reversed(targets)}
-    return line, [target for target in targets if once.pop(check_name(target).key, None)]
+    return line, distinct(targets)
 
 
 def check_level(wait: str, targets: Sequence[str]) -> None:

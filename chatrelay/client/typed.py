@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatrelay.client.core import is_room
+from chatrelay.client.core import EVERYONE, distinct, is_room
 
 NEEDED_CAPS = ("time", "ping", "echo", "ack")
 """Without them messages would have no time, or be shown twice, or not at all."""
@@ -28,7 +28,12 @@ CLIENT_HELP = (
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A message: `chooses` is the name that becomes the target, if one does."""
+    """
+    A message.
+
+    :ivar targets: each once.
+    :ivar chooses: the name that becomes the target, if one does.
+    """
 
     targets: tuple[str, ...]
     text: str
@@ -130,12 +135,12 @@ def _with_needed_caps(asked: list[str]) -> RunCommand:
 
 def _read_message(line: str) -> Typed:
     written, percent, text = line[1:].partition("%")
-    if not percent or not written:
+    targets = tuple(distinct(written.split(",")))
+    if not percent or "" in targets:
         return Explain("A message is written %NAME%TEXT, as %bob%hello. Nothing is sent.")
-    targets = tuple(written.split(","))
-    single = len(targets) == 1 and written != "*"
-    if not text:
-        if single:
-            return Choose(written)
-        return Explain("There is no text after the second %. Nothing is sent.")
-    return Send(targets, text, written if single else None)
+    chooses = targets[0] if len(targets) == 1 and targets[0] != EVERYONE else None
+    if text:
+        return Send(targets, text, chooses)
+    if chooses is not None:
+        return Choose(chooses)
+    return Explain("There is no text after the second %. Nothing is sent.")
