@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatrelay.client.completing import Known, completions
+from chatrelay.client.completing import MAX_OFFERED, Known, completions
 
 KNOWN = Known(
     names=["Bob", "boris", "dave"],
@@ -56,6 +56,15 @@ class CompletionTests(SynchronousTestCase):
             ("100% z",),
         ]:
             self.assert_offered(before, KNOWN, *offered)
+
+    def test_many(self) -> None:
+        """Of a room with very many members the first are offered, in order."""
+        members = [f"n{number:05}" for number in range(10_000)]
+        known = Known(target="#ops", members_of=lambda _: members[::-1])
+        for before, tail in [("n", ": "), ("hi n", " "), ("/remove #ops ", " ")]:
+            offered = [text for text, _ in completions(before, known)]
+            self.assertEqual(offered, [name + tail for name in members[:MAX_OFFERED]])
+        self.assert_offered("n0999", known, *(f"n0999{digit}: " for digit in range(10)))
 
     def test_arguments(self) -> None:
         """What the words after a command can be."""

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from heapq import nsmallest
+
+MAX_OFFERED = 200
+"""Of more than these nobody looks for one in a list; the terminal would be busy showing them."""
 
 
 class _Kind(Enum):
@@ -73,7 +77,8 @@ def completions(before: str, known: Known) -> list[tuple[str, int]]:
     What could stand instead of the end of what is typed.
 
     :param before: the line up to the cursor.
-    :returns: texts, each with how many code points before the cursor it replaces.
+    :returns: texts, at most `MAX_OFFERED`, each with how many code points before the cursor
+        it replaces.
     """
     if before.startswith("/") and " " not in before:
         return _beginning_with(before[1:], known.verbs, "", " ")
@@ -103,8 +108,9 @@ def _arguments(before: str, known: Known) -> Collection[str]:
     kind = kinds[len(words) - 1]
     if kind is _Kind.MEMBER:
         return known.members_of(words[0])
+    if kind is _Kind.ROOM_TO_JOIN:
+        return set(known.rooms).difference(known.joined)
     return {
-        _Kind.ROOM_TO_JOIN: [room for room in known.rooms if room not in known.joined],
         _Kind.OWN_ROOM: known.joined,
         _Kind.NAME: known.names,
         _Kind.ANYBODY: [*known.names, *known.joined],
@@ -117,9 +123,8 @@ def _beginning_with(
     beginning: str, words: Iterable[str], head: str, tail: str
 ) -> list[tuple[str, int]]:
     folded = beginning.casefold()
-    return [
-        (head + word + tail, len(beginning))
-        for word in sorted(set(words), key=str.casefold)
-        # The "#" of a room may be left out.
-        if word.casefold().startswith((folded, f"#{folded}"))
-    ]
+    # The "#" of a room may be left out.
+    beginnings = (folded, f"#{folded}")
+    found = {word for word in words if word.casefold().startswith(beginnings)}
+    offered = nsmallest(MAX_OFFERED, found, key=str.casefold)
+    return [(head + word + tail, len(beginning)) for word in offered]
