@@ -32,11 +32,28 @@ from chatrelay.store.accounts import Accounts
 from chatrelay.store.database import Database
 from tests.accounts_harness import OTHER_SECRET, SECRET, OwnedWorld, quick_hash
 from tests.relay_harness import Client, what_is_left
+from tests.rooms_model import check_rooms
 from tests.store_harness import Cleanups, ManualThreadpool
 
 LIMITS = Limits(max_clients=5, max_unnamed=4, free_wrong_secrets=1000)
 NAMES = st.sampled_from([b"a", b"A", b"b", b"server", b"kept"])
 SECRETS = st.sampled_from([SECRET, OTHER_SECRET, b"never-chosen"])
+# Two rooms that may be kept, and what changes who is written what there.
+IN_ROOMS = st.sampled_from(
+    [
+        *(b"/join #r", b"/join #r", b"/join #R", b"/join #s", b"/leave #r", b"/leave #s"),
+        *(b"%#r%x", b"%#R%x\n%#r%y", b"@ref=r %#r%z", b"%a%x\n%#r%y\n%b%z", b"%#s%x"),
+        *(b"/keep #r", b"/keep #r", b"/keep #r members-only", b"/unkeep #r", b"/remove #r b"),
+        *(
+            b"/invite #r b",
+            b"/caps ack",
+            b"/caps echo id",
+            b"/caps none",
+            b"/block b",
+            b"/unblock b",
+        ),
+    ]
+)
 ANSWER = re.compile(rb"@ref=(\d+) (!welcome|!registered|!token) (\S+)")
 
 
@@ -148,6 +165,13 @@ class Owners(RuleBasedStateMachine):
             self.ask(client, b"/token", None)
             self.see()
 
+    @rule(who=st.integers(0, 5), line=IN_ROOMS)
+    def be_in_rooms(self, who: int, line: bytes) -> None:
+        client = self.any_of(who)
+        if client is not None and client.session is not None and client.session.is_named:
+            client.send(line + b"\n")
+            self.see()
+
     @rule(
         who=st.integers(0, 5),
         how=st.sampled_from([Client.end, Client.reset, lambda client: client.send(b"/quit\n")]),
@@ -223,6 +247,10 @@ class Owners(RuleBasedStateMachine):
                 self.counted["proven"] += 1
 
     @invariant()
+    def rooms_are_what_they_have_to_be(self) -> None:
+        check_rooms(self.world.relay)
+
+    @invariant()
     def only_owners_share_a_name(self) -> None:
         registry = self.world.relay.registry
         named = [
@@ -237,6 +265,8 @@ class Owners(RuleBasedStateMachine):
             assert len(devices) == 1 or all(device.grant.is_proven for device in devices)
         assert sum(len(registry.devices(holder.name.key)) for holder in registry) == len(named)
         for written, recipient in registry.routes.items():
+            if written.startswith(b"#"):
+                continue  # `check_rooms` looks at those.
             key = parse_name(written).key
             # Its log, where that has to see what comes.
             assert recipient in (registry.find(key), self.world.relay.find(key))
@@ -250,6 +280,10 @@ class Owners(RuleBasedStateMachine):
                 client.end()
         self.run_all()
         self.world.pass_time(11)
+        self.run_all()
+        check_rooms(self.world.relay)
+        for room in self.world.relay.rooms:
+            self.world.relay.rooms.keeping.unkeep(room, lambda: None, lambda _: None)
         self.run_all()
         assert what_is_left(self.world) == {}
         self.cleanups.close()
