@@ -339,6 +339,26 @@ class RoomTests(RoomCase):
         self.assertEqual(self.conversation.rooms.joined, ["#ops", "#dev"])
         self.assertIn("bob", self.conversation.rooms.members("#ops"))
 
+    def test_in_rooms_whatever_is_refused(self) -> None:
+        """Of what is asked at the start one thing may be refused: the others are learned."""
+        self.rooms = {"#ops": ["carol"]}
+        self.conversation._target.watched_by_user += [f"n{number}" for number in range(50)] * 2
+        answers = self.answers
+        self.answers = lambda line: (
+            {
+                "/who": ["!error busy :Later."],
+                "/who carol": ["!who carol idle=0 rooms=#ops", "!end who 1"],
+            }.get(line)
+            or (["!error too-many-watches :No."] if "n49" in line else answers(line))
+        )
+        self.conversation.attach(self.client)
+        self.serve()
+        self.assertEqual(self.conversation.rooms.joined, ["#ops"])
+        self.assertIn("who", self.conversation.verbs)
+        self.assertIn("* n0 is not here.", self.shown)
+        [said] = [line for line in self.shown if "Not watched any more: " in line]
+        self.assertEqual(said.count(" n"), 20)
+
     def test_another_name_in_rooms(self) -> None:
         """A name that is owned brings its own rooms."""
         self.rooms = {"#dev": ["karl"]}
@@ -472,6 +492,30 @@ class SwitchTests(RoomCase):
         self.assertIn("* dave is not here, or you are not told before you answer", self.shown[2])
         self.assertIsNone(self.conversation.target)
 
+    def test_left(self) -> None:
+        """What was said in a room before one left it can be read still; nothing goes there."""
+        self.relay.say(b"%#ops%bob%one", b"!left #ops carol")
+        self.say()
+        self.assertEqual(self.unread()["#ops"], 1)
+        self.shown.clear()
+        self.conversation.next_unread()
+        self.serve()
+        self.assertEqual(
+            self.shown,
+            [
+                "* Unread of #ops: 1",
+                "12:00:00 #ops bob: one",
+                "* You are not in #ops: /join #ops enters it.",
+            ],
+        )
+        self.assertEqual((self.conversation.target, list(self.unread())), ("bob", ["bob"]))
+
+    def test_not_in_it_any_more(self) -> None:
+        """Who learns of it by a refusal is in the room no more for TAB either."""
+        self.rooms["#ops"].remove("carol")
+        self.type("%#ops%hi")
+        self.assertEqual(self.conversation.rooms.joined, [])
+
     def test_history_is_no_news(self) -> None:
         """What is asked for is not unread."""
         self.conversation._tell_event(Message("dave", "old", id="a1"))
@@ -572,13 +616,33 @@ class AgainTests(SynchronousTestCase):
             [
                 "* You are not in #ops now: plain lines go to nobody until you name somebody"
                 " (%NAME%TEXT).",
-                "* Only its members may join. (not-allowed #ops)",
+                "* #ops can not be joined again: Only its members may join. (not-allowed)",
             ],
         )
         self.conversation.typed("psst")
         self.assertEqual([line for line in self.relay.lines() if b"psst" in line], [])
         self.lose()
         self.assertEqual(self.connect(), [])
+
+    def test_refused_for_now(self) -> None:
+        """What passes is told of, and tried again on the next connection."""
+        [joining] = self.connect()
+        self.shown.clear()
+        self.hear(joining, b"!error store-failed :Later.")
+        self.assertEqual(
+            self.shown, ["* One of your rooms can not be joined again: Later. (store-failed)"]
+        )
+        self.lose()
+        self.assertEqual(len(self.connect()), 1)
+
+    def test_refused_while_the_last_one_is_shown(self) -> None:
+        """A room may be refused before the end of a flood, and of its connection, was shown."""
+        attach, self.conversation.attach = self.conversation.attach, lambda _: None
+        [joining] = self.connect()
+        self.hear(joining, b"!error not-allowed #ops :Only its members may join.")
+        attach(self.client)
+        self.assertIsNone(self.conversation.target)
+        self.assertEqual(self.conversation.rooms.joined, [])
 
 
 ROOM_WORDS = ["joined", "left", "removed", "members", "topic", "kept", "unkept", "invited", "room"]

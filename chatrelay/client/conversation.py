@@ -43,7 +43,6 @@ from chatrelay.client.typed import (
 )
 from chatrelay.errors import ChatrelayError, Misuse, NotInRoom, Refusal, UnknownName, UnknownRoom
 
-MAX_KNOWN_NAMES = 2000
 MAX_WAITING_LINES = 1000
 """Typed lines that wait for a connection."""
 
@@ -138,17 +137,17 @@ class Conversation(Incoming):
     def _turned_to(self, name: str) -> Typed:
         """Show once more what is unread of a conversation that the user turns to."""
         thread = self.conversations.find(name)
-        if thread is None and is_room(name) and not self.rooms.is_joined(name):
-            return Explain(f"You are not in {name}: /join {name} enters it.")
-        if thread is None:
-            return Choose(name)
-        if thread.unread:
+        if thread is not None and thread.unread:
             count, last = thread.unread, thread.read()
             only = f", the last {len(last)}" if len(last) < count else ""
             self.tell(f"Unread of {thread.name}: {count}{only}")
             for line in last:
                 self._show(line)
-        return Choose(thread.name)
+        if is_room(name) and not self.rooms.is_joined(name):
+            # One was, when what was unread was said, or what was missed.
+            self.conversations.forget(name)
+            return Explain(f"You are not in {name}: /join {name} enters it.")
+        return Choose(thread.name if thread is not None else name)
 
     def _choose(self, target: str) -> None:
         self._target.choose(target)
@@ -287,6 +286,8 @@ class Conversation(Incoming):
             named = target
             enter = f" /join {target} enters it." if isinstance(refusal, NotInRoom) else ""
             self.tell(f"{refusal.sentence}{enter} Not delivered: {quoted}")
+        if isinstance(refusal, UnknownRoom | NotInRoom):
+            self.rooms.leave(named)
         if isinstance(refusal, UnknownName | UnknownRoom | NotInRoom):
             self._target.refused(named)
 
@@ -333,6 +334,7 @@ class Conversation(Incoming):
         """
         self._client = self._sender = client
         self.tell(f"You are {client.name}. /help tells how to write; Ctrl-D leaves.")
+        self._close_rooms()  # what was refused while the last connection was still being shown
         ensureDeferred(self._learn(client)).addErrback(ignore)
         if to is not None and is_room(to):
             self._take(RunCommand("join", f"/join {to}", chooses=to))

@@ -7,7 +7,7 @@ with what is not UTF-8 replaced, so that a broken relay can not raise in a progr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Literal
@@ -283,6 +283,12 @@ def distinct(names: Sequence[str]) -> list[str]:
     for name in names:
         first.setdefault(name_key(name), name)
     return list(first.values())
+
+
+def not_among(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The names or rooms that are none of the others, however they are written."""
+    keys = set(map(name_key, others))
+    return [name for name in names if name_key(name) not in keys]
 
 
 def message_line(targets: Sequence[str], text: str, max_line_bytes: int) -> tuple[bytes, list[str]]:

@@ -17,7 +17,17 @@ from chatrelay.client import display
 from chatrelay.client.commands import replies
 from chatrelay.client.completing import Known
 from chatrelay.client.conversations import Conversations
-from chatrelay.client.core import EVERYONE, Event, Message, Reply, is_room, same_name
+from chatrelay.client.core import (
+    EVERYONE,
+    Event,
+    Message,
+    Reply,
+    distinct,
+    is_room,
+    not_among,
+    refusal_from,
+    same_name,
+)
 from chatrelay.client.known_rooms import KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.membership import is_joined_again
@@ -27,6 +37,8 @@ from chatrelay.client.target import Target, is_among
 from chatrelay.errors import Refusal
 
 MAX_KNOWN_NAMES = 2000
+NAMES_IN_A_LINE = 30
+"""Of a command: the longest take 128 bytes each, and a relay's lines may be short."""
 
 
 class Incoming:
@@ -95,14 +107,27 @@ class Incoming:
             await self._reading.catch_up(self._client, self._show_news, self.tell)
 
     async def _learn(self, client: Client) -> None:
-        watched = self._target.watched_by_user
-        if watched:
-            for event in await client.command("/watch " + " ".join(watched)):
-                self._tell_event(event)
+        steps = (self._watch_again, self._learn_names, self._enter_own_rooms, self._learn_verbs)
+        for step in steps:
+            with suppress(Refusal):  # of one, be it for now: the others are of as much use
+                await step(client)
+
+    async def _watch_again(self, client: Client) -> None:
+        watched = distinct(self._target.watched_by_user)
+        for start in range(0, len(watched), NAMES_IN_A_LINE):
+            names = " ".join(watched[start : start + NAMES_IN_A_LINE])
+            try:
+                for event in await client.command(f"/watch {names}"):
+                    self._tell_event(event)
+            except Refusal as refusal:
+                self.tell(f"Not watched any more: {names}. {refusal.sentence} ({refusal.code})")
+
+    async def _learn_names(self, client: Client) -> None:
         for event in replies(await client.command("/who"), "who"):
             if event.arguments:
                 self._know(event.arguments[0])
-        await self._enter_own_rooms(client)
+
+    async def _learn_verbs(self, client: Client) -> None:
         for event in replies(await client.command("/help"), "help"):
             form = event.arguments[0] if event.arguments else ""
             if form.startswith("/") and form[1:] not in self.verbs:
@@ -114,7 +139,7 @@ class Incoming:
         words = [word for event in replies(asked, "who") for word in event.arguments[1:]]
         written = next((word[6:] for word in words if word.startswith("rooms=")), "")
         rooms = [room for room in written.split(",") if is_room(room)]
-        unknown = [room for room in rooms if not is_among(room, client.joined)]
+        unknown = not_among(rooms, client.joined)
         for room in unknown:
             with suppress(Refusal):
                 for event in await client.command(f"/join {room}"):
@@ -161,10 +186,11 @@ class Incoming:
 
     def _close_rooms(self) -> None:
         """Some of the rooms may have been lost: after another name, or a connection."""
-        for room in self.rooms.joined:
-            if self._client is not None and not is_among(room, self._client.joined):
-                self.rooms.leave(room)
-                self._close_room(room)
+        if self._client is None:
+            return
+        for room in not_among(self.rooms.joined, self._client.joined):
+            self.rooms.leave(room)
+            self._close_room(room)
 
     def _close_room(self, room: str) -> None:
         self.conversations.forget(room)
@@ -176,13 +202,19 @@ class Incoming:
             self._know(event.arguments[0])
         if _is_presence(event) and not is_among(event.arguments[0], self._target.watched_by_user):
             return  # the target's: told when it arrived
-        if isinstance(event, Reply) and is_joined_again(event) and event.word != "error":
-            return  # nothing is new in it
+        if isinstance(event, Reply) and is_joined_again(event):
+            if event.word == "error":  # else nothing is new in it
+                self._tell_shut(refusal_from(event))
+            return
         if isinstance(event, Message):
             if self._is_new(event):
                 self._show_news(event)
         else:
             self._tell_event(event)
+
+    def _tell_shut(self, refusal: Refusal) -> None:
+        room = next((word.decode("utf-8") for word in refusal.context), "One of your rooms")
+        self.tell(f"{room} can not be joined again: {refusal.sentence} ({refusal.code})")
 
     def _is_new(self, message: Message) -> bool:
         if self._client is None or self._reading is None:
