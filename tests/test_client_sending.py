@@ -314,6 +314,19 @@ class RoomTests(Case):
         self.say(again, b"!sent #ops")
         self.leaves(EXIT_OK)
 
+    def test_joined_and_lost(self) -> None:
+        """The relay may have joined it for a connection that is gone: it leaves all the same."""
+        self.begin_in()
+        self.answer(self.GUEST)
+        self.assertTrue(self.relay.lines()[0].endswith(b" /join #ops"))
+        self.relay.lose(ConnectionLost())
+        self.clock.advance(1)
+        self.connect()
+        self.answer(self.IN_ROOM)
+        [line] = self.messages()
+        self.say(line, b"!sent #ops")
+        self.leaves(EXIT_OK)
+
     def test_timed_out(self) -> None:
         """A relay that does not answer is not waited for longer than a message."""
         self.begin_in(timeout_s=5)

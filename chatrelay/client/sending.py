@@ -94,7 +94,7 @@ class SendProgram(Protocol):
         if task.text is not None:
             self._unsent.append((0, task.text.encode("utf-8")))
         self._may_send = not is_room(task.to)
-        self._has_joined = False
+        self._may_have_joined = False
         self._entering: IDelayedCall | None = None
         self._lines_read = 0
         self._messages = 0
@@ -123,7 +123,7 @@ class SendProgram(Protocol):
         self._client = client
         ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
         await self._finished
-        if self._has_joined and self._client is not None:
+        if self._may_have_joined and self._client is not None:
             # A registered name would stay a member of a room that is kept.
             self._client.leave(self._task.to).addErrback(ignore)
         if self._first_failure is None:
@@ -184,8 +184,12 @@ class SendProgram(Protocol):
         except UnknownRoom:
             raise
         except NotInRoom:
-            await client.join(room)
-            self._has_joined = True
+            self._may_have_joined = True  # if the connection is lost before that is answered, too
+            try:
+                await client.join(room)
+            except Refusal:
+                self._may_have_joined = False
+                raise
         except Refusal:
             pass  # whether a message is taken is what counts
 
