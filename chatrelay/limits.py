@@ -190,6 +190,8 @@ PUBLIC_LIMITS: Mapping[str, int | float] = MappingProxyType(
         "max_refs": 200,
         "max_rooms_per_client": 32,
         "max_kept_rooms": 8,
+        # A line to so many who are away takes the reactor some 25 ms.
+        "max_members": 1_000,
         # An address registers twenty names a day: with the logs of a team it has filled all that
         # may be kept in eight.
         "max_mailbox_entries": 1_000,

@@ -32,7 +32,7 @@ class RoomLog:
 
     @property
     def has_to_write_again(self) -> bool:
-        """What could not be written is missing in the history: who said it was told."""
+        """What could not be written is missing in the history; the store has said why."""
         return False
 
     def take_batch(self) -> Batch:
