@@ -10,17 +10,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     _parse,
+    _WrapperServerEndpoint,
     quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from chatrelay.certificate.files import CERTIFICATE_FILE, KEY_FILE
 from chatrelay.configuration import DEFAULT_PORT
@@ -111,7 +120,47 @@ def _endpoint(
             # Peers would have the addresses that chance put into memory.
             right = family.name.removeprefix("AF_")
             raise Misuse(f"--port {written!a}: that socket is one of domain={right}")
-    return endpoint
+    # Of ``haproxy:``.
+    return ProxiedEndpoint(endpoint) if isinstance(endpoint, _WrapperServerEndpoint) else endpoint
+
+
+class _ProxiedFactory(Factory):
+    """A factory that is not told the addresses from which its connections come."""
+
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory) -> None:
+        self._wrapped = wrapped
+
+    def startFactory(self) -> None:
+        """The port listens."""
+        self._wrapped.doStart()
+
+    def stopFactory(self) -> None:
+        """The port is closed."""
+        self._wrapped.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401, ARG002 - as wrapped
+        """Make the protocol of one connection."""
+        return self._wrapped.buildProtocol(None)  # type: ignore[arg-type]  # ours takes it
+
+
+@implementer(IStreamServerEndpoint)
+class ProxiedEndpoint:
+    """
+    Listens as an endpoint for proxies does.
+
+    The proxy's address is nobody's who comes through it: that it was refused something itself
+    refuses nothing to them, and Twisted's wrapper would fail with a factory that does.
+    """
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen; fires with the port, or fails as the other endpoint does."""
+        listening: Deferred[IListeningPort] = self._endpoint.listen(_ProxiedFactory(factory))
+        return listening
 
 
 @cache

@@ -21,6 +21,7 @@ from chatrelay.certificate import pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
 from chatrelay.listening import describe, is_loopback, parse_port, prepare
+from chatrelay.protocol import RelayProtocol
 from chatrelay.sockets import ACCEPTS_PER_TURN, KEEPALIVE_IDLE_S
 from tests.tls_harness import Files
 
@@ -134,6 +135,22 @@ class PortTests(ListeningTestCase):
             "--port tls:1: key.pem holds no private key",
             self.misuse("tls:1", certificate_directory=self.directory),
         )
+
+    def test_what_a_proxy_itself_was_refused_is_nothing_to_who_comes_through_it(self) -> None:
+        relay = RelayFactory(self.reactor)
+        address = IPv4Address("TCP", "192.0.2.1", 1)
+        for _ in range(3):
+            relay.relay.admission.told.refuse(address.host)
+        self.assertIsNone(relay.buildProtocol(address))
+        [listener] = parse_port(self.reactor, "haproxy:tcp:1", None, self.directory)
+        self.successResultOf(listener.endpoint.listen(relay))
+        [(_, factory, _, _)] = self.reactor.tcpServers
+        factory.doStart()
+        self.assertTrue(relay._ticker.running)
+        self.assertIsInstance(factory.buildProtocol(address).wrappedProtocol, RelayProtocol)
+        relay._connections.clear()
+        factory.doStop()
+        self.assertFalse(relay._ticker.running)
 
     def test_what_is_neither(self) -> None:
         for written in ("nosuch:1", "", "x", "-1", "tcp", "1.5"):
