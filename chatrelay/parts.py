@@ -15,6 +15,7 @@ from chatrelay.configuration import Configuration, Problem
 from chatrelay.errors import ChatrelayError
 from chatrelay.interfaces import IBot
 from chatrelay.listening import Listener, NoSuchSocketError, parse_port
+from chatrelay.names import SERVER_NAME
 
 # What each of them is found by.
 _LISTENED_BY = ("ports", "interface", "data")
@@ -100,4 +101,12 @@ def _bots(configuration: Configuration, problems: list[Problem]) -> list[IBot]:
             for name in getattr(configuration, key)
             if name.key in taken
         ]
+    problems += [
+        Problem(
+            "operators",
+            f"{name.shown.decode()!a} can not be an operator: it is the relay's own name",
+        )
+        for name in configuration.operators
+        if name.key == SERVER_NAME
+    ]
     return bots

@@ -94,6 +94,10 @@ class KeyTests(FileTestCase):
                 "operators = ['Reverse']",
                 "operators: 'Reverse' can not be an operator: a bot has that name",
             ),
+            (
+                "operators = ['Server']",
+                "operators: 'Server' can not be an operator: it is the relay's own name",
+            ),
             ("operators = ['a b']", "operators[0]: 'a b': A name is 1 to 32"),
             ("reserved = ['']", "reserved[0]: '' is not a name"),
             ("reserved = 'root'", "reserved: 'root' is not a list of names"),
