@@ -21,6 +21,9 @@ _DAY_S = 86_400.0
 # without a word, at a fifth of what telling takes.
 _MAX_TOLD_TO_ONE = 3
 _MAX_TOLD = 50
+# Operators whose secret is looked at while there are as many clients as may be: of those without a
+# name they are the last to give way.  Who only knows an operator's name may be one of them.
+_MAX_SPARED = 16
 # Whoever comes from more addresses than that in a second does not come often from one.
 _MAX_REMEMBERED = 1024
 
@@ -111,6 +114,7 @@ class Admission:
         self._connections: Counter[str] = Counter()
         self._unnamed: dict[Unnamed, None] = {}  # in the order they came,
         self._claiming: set[Unnamed] = set()  # some of them as good as named
+        self._spared: set[Unnamed] = set()
         self._closing: dict[Unnamed, None] = {}
 
     def connected(self, host: str, *, exempt: bool) -> NotAdmitted | None:
@@ -199,14 +203,22 @@ class Admission:
         """A claim of one without a name is being decided, which counts as named; or no more."""
         if is_claiming:
             self._claiming.add(connection)
-        elif connection in self._claiming:
+            return
+        self._spared.discard(connection)
+        if connection in self._claiming:
             self._claiming.remove(connection)
             self._check_unnamed()
+
+    def spare(self, connection: Unnamed) -> None:
+        """It may be an operator's, of which that is being decided: it does not give way yet."""
+        if len(self._spared) < min(_MAX_SPARED, self._limits.max_unnamed // 2):
+            self._spared.add(connection)
 
     def remove_unnamed(self, connection: Unnamed) -> None:
         """It has a name, or is gone."""
         self._unnamed.pop(connection, None)
         self._claiming.discard(connection)
+        self._spared.discard(connection)
         self._closing.pop(connection, None)
 
     @property
@@ -218,7 +230,12 @@ class Admission:
         while self._is_over_unnamed and self._closing:
             self._end_oldest_closing()
         if self._is_over_unnamed:
-            next(one for one in self._unnamed if one not in self._claiming).give_way()
+            oldest = next(filter(self._may_give_way, self._unnamed), None)
+            if oldest is not None:
+                oldest.give_way()
+
+    def _may_give_way(self, connection: Unnamed) -> bool:
+        return connection not in self._claiming and connection not in self._spared
 
     def _end_oldest_closing(self) -> None:
         oldest = next(iter(self._closing))

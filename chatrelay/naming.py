@@ -80,6 +80,8 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     decide = partial(_decide, relay, asked)
     give = partial(_give, session, name, ref, is_over=is_over)
     await_decision(session, decide, give, ref, is_counted=not is_over)
+    if is_over and session.awaits_decision and not session.is_closed:
+        relay.admission.spare(session)
 
 
 def _check_not_banned(relay: Relay, name: Name) -> None:

@@ -320,6 +320,23 @@ class FullTests(OperatorTestCase):
             client.reset()
         self.assertEqual(what_is_left(self.world), {})
 
+    def test_strangers_who_come_meanwhile_do_not_push_an_operator_out(self) -> None:
+        hashing = ManualThreadpool()
+        self.world = self.new_world(hashing=hashing)
+        self.world.add(b"alice")
+        self.join(b"first", "192.0.2.2"), self.join(b"second", "192.0.2.3")
+        alice = self.world.connect("192.0.2.1")
+        alice.send(b"alice " + SECRET + b"\n")
+        strangers = [self.world.connect(f"198.51.100.{number}") for number in range(9)]
+        connected = [stranger.is_connected for stranger in strangers]
+        self.assertEqual(connected, [False] * 7 + [True] * 2)
+        hashing.run_all()
+        self.world.settle()
+        self.assertTrue(alice.told_first().startswith(b"!welcome"))
+        for client in list(self.world.clients):
+            client.reset()
+        self.assertEqual(what_is_left(self.world), {})
+
     def test_who_is_granted_the_name_without_proof_does_not(self) -> None:
         """Another checker than ours may do so."""
         self.world.owner(b"bob")
