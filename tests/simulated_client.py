@@ -123,7 +123,10 @@ class SimulatedClient(Client):
         for line in data.split(b"\n"):
             _, _, message = line.partition(b"%") if not line.startswith(b"@ref=h") else (0, 0, b"")
             if message and not line.startswith(b"!"):
-                self.journal.known(self, message.partition(b"%")[2].decode())
+                text = message.partition(b"%")[2]
+                if message.startswith(b"#"):
+                    text = text.partition(b"%")[2]
+                self.journal.known(self, text.decode())
 
     def _understand(self, line: str) -> None:
         self.journal.trace("    %s < %s", self.label, line[:100])
@@ -136,6 +139,8 @@ class SimulatedClient(Client):
         ref = tags.get("ref", "")
         if line.startswith("%"):
             _, sender, text = line.split("%", 2)
+            if sender.startswith("#"):
+                sender, _, text = text.partition("%")
             if ref.startswith("h"):
                 assert self._history is not None, line
                 self._history.append((tags["id"], sender, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from tests.delivery_checker import Checker
@@ -21,6 +22,9 @@ from tests.delivery_history import (
 )
 from tests.delivery_in_flight import InFlight
 from tests.simulated_client import SimulatedClient
+
+ROOM = "#r"
+_MOST_SHOWN = 200
 
 
 class Question(NamedTuple):
@@ -46,6 +50,7 @@ class Journal:
         reading: frozenset[str],
         free: frozenset[str],
         *,
+        members: Sequence[str] = (),
         has_slow_devices: bool,
         refuses_at_times: bool,
         verbose: bool,
@@ -64,6 +69,9 @@ class Journal:
         self._verbose = verbose
         self._is_read_in_order = not has_slow_devices
         self._has_ref: set[str] = set()
+        self._members = members
+        # What was answered `!stored` for the room, with its id.
+        self._stored_in_room: dict[str, str] = {}
 
     @property
     def now_s(self) -> float:
@@ -95,7 +103,7 @@ class Journal:
         messages = self.checker._state.messages
         return all(
             any(one.answer for one in messages[name, target, asked.text].submissions)
-            for target in asked.targets
+            for target in self._recipients(name, asked.targets)
         )
 
     def connected(self, label: str, name: str) -> None:
@@ -117,7 +125,7 @@ class Journal:
         self.in_flight.written(client.label, text, is_free=client.name in self._free)
         if ref:
             self._has_ref.add(text)
-            for target in targets:
+            for target in self._recipients(client.name, targets):
                 self._feed(Asked(client.label, ref, target, text))
 
     def answered(
@@ -128,10 +136,38 @@ class Journal:
         answer: Literal["sent", "stored", "refused"],
         detail: str,
     ) -> None:
+        if target == ROOM:
+            self._answered_in_room(client, ref, answer, detail)
+            return
         if answer == "stored" and target is not None:
             text = self._text_of(client, ref, target)
             self.in_flight.stored(target, text, detail)
         self._feed(Answered(client.label, ref, target, answer, detail))
+
+    def _answered_in_room(
+        self,
+        client: SimulatedClient,
+        ref: str,
+        answer: Literal["sent", "stored", "refused"],
+        detail: str,
+    ) -> None:
+        # Who reads at once, and does not ack, has it without a log; which of them is not told.
+        for target in self._recipients(client.name, [ROOM]):
+            if answer == "stored":
+                text = self._text_of(client, ref, target)
+                if text is not None:
+                    self._stored_in_room[text] = detail
+                if target in self._acking:
+                    self.in_flight.stored(target, text, detail)
+            elif target in self._acking:
+                self.failed(f"{client.label} read {answer} {detail} for {target}, who has to ack")
+            self._feed(Answered(client.label, ref, target, answer, detail))
+
+    def _recipients(self, sender: str, targets: Sequence[str]) -> list[str]:
+        """Who gets what is sent to these."""
+        if targets[0] != ROOM:
+            return [*targets]
+        return [member for member in self._members if member != sender]
 
     def stored_without_ref(self, target: str, id_: str) -> None:
         self.in_flight.stored(target, None, id_)
@@ -172,10 +208,21 @@ class Journal:
         self._feed(AckReported(client.label, ref, target, id_))
 
     def history(self, client: SimulatedClient, entries: list[tuple[str, str, str]]) -> None:
+        if self._members:
+            self._room_history(entries)
+            return
         if client.name not in self._acking and not self._is_read_in_order:
             return
         shown = tuple(entry for entry in entries if entry[2] in self._has_ref)
         self._feed(HistoryRead(client.name, shown))
+
+    def _room_history(self, entries: list[tuple[str, str, str]]) -> None:
+        shown = {id_: text for id_, _, text in entries}
+        if len(shown) < len(entries):
+            self.failed("the history of the room shows an id twice")
+        missing = [text for text, id_ in self._stored_in_room.items() if shown.get(id_) != text]
+        if missing and len(entries) < _MOST_SHOWN:
+            self.failed(f"the history of the room does not show {missing}")
 
     def known(self, client: SimulatedClient, text: str) -> None:
         if client.name in self._reading:

@@ -16,9 +16,10 @@ from chatrelay.accounts import secrets
 from chatrelay.flow import Gate
 from chatrelay.limits import Limits
 from chatrelay.mailbox import mailboxes
+from chatrelay.rooms.audience import MajorityGate
 from tests.accounts_harness import SECRET, quick_hash
 from tests.simulated_client import SimulatedClient
-from tests.simulated_journal import Journal
+from tests.simulated_journal import ROOM, Journal
 from tests.simulated_store import new_disk
 from tests.simulated_world import SimulatedWorld
 
@@ -49,6 +50,7 @@ class Stage:
         limits: Limits | None = None,
         page_bytes: int = mailboxes.PAGE_BYTES,
         has_slow_devices: bool = False,
+        has_room: bool = False,
         refuses_at_times: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -60,6 +62,7 @@ class Stage:
         :param has_slow_devices: whether of several connections of a name that does not ack
             some take less than others; what is judged by what clients see alone is judged
             less strictly then.
+        :param has_room: whether all owned names belong to a kept room, `ROOM`.
         :param refuses_at_times: as for `tests.delivery_checker.Checker`.
         """
         self.names = tuple(names)
@@ -70,11 +73,14 @@ class Stage:
             self.acking,
             frozenset(names) - self.acking,
             frozenset(free),
+            members=self.names if has_room else (),
             has_slow_devices=has_slow_devices,
             refuses_at_times=refuses_at_times,
             verbose=verbose,
         )
-        self.disk = new_disk((name.encode() for name in names), quick_hash(SECRET))
+        self.has_room = has_room
+        written = [name.encode() for name in names]
+        self.disk = new_disk(written, quick_hash(SECRET), ROOM.encode() if has_room else b"")
         self.clock = Clock()
         self.skew_s = 0.0
         self._page_bytes = page_bytes
@@ -256,7 +262,7 @@ class Stage:
                 self.ack(client, client.last_id)
         if self.limits.history_s:
             client.shows_all = True
-            client.write_line("/history 200", "h")
+            client.write_line(f"/history {ROOM} 200" if self.has_room else "/history 200", "h")
         self._come_to_rest()
 
     def _check_nothing_comes_again(self, name: str) -> None:
@@ -294,5 +300,7 @@ class Stage:
 
 
 def _port_of(gate: Gate) -> int:
+    if isinstance(gate, MajorityGate):
+        return 0
     port: int = gate._connection.transport.address.port  # type: ignore[attr-defined]
     return port

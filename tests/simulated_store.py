@@ -73,21 +73,28 @@ def _error(message: str, code: int) -> sqlite3.OperationalError:
     return error
 
 
-def new_disk(owned: Iterable[bytes], secret_hash: str) -> Disk:
-    """Make a database in which these names have accounts."""
+def new_disk(owned: Iterable[bytes], secret_hash: str, room: bytes = b"") -> Disk:
+    """
+    Make a database in which these names have accounts.
+
+    :param room: a kept room that they all belong to; none if empty.
+    """
     disk = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Disk)
-    disk.deserialize(_template(tuple(owned), secret_hash))
+    disk.deserialize(_template(tuple(owned), secret_hash, room))
     disk.execute("PRAGMA foreign_keys = ON")
     return disk
 
 
 @cache
-def _template(owned: tuple[bytes, ...], secret_hash: str) -> bytes:
+def _template(owned: tuple[bytes, ...], secret_hash: str, room: bytes) -> bytes:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     apply_schema(connection, read_schema(SCHEMA_DIRECTORY))
     accounts = Accounts(connection)
     for written in owned:
         accounts.add(parse_name(written), secret_hash, NOW_S)
+    if room:
+        numbers = [number for number, _, _ in accounts.logs.owned_names()]
+        accounts.rooms.keep(room, room, numbers[0], numbers, NOW_S)
     template = connection.serialize()
     connection.close()
     return template
