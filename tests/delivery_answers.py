@@ -41,7 +41,7 @@ class Answers:
     def answered(self, event: Answered) -> None:
         """Take an answer, and compare it with those there were."""
         connection = self._state.open_connection(event.connection)
-        answered = _take_waiting(connection, event.ref, event.target)
+        answered = take_waiting(connection, event.ref, event.target)
         if not answered:
             self._state.violation(
                 f"{connection.label} read {event.answer} {event.detail} to the ref {event.ref}"
@@ -138,7 +138,7 @@ class Answers:
         return [other for other in under_ref if other is not message]
 
 
-def _take_waiting(
+def take_waiting(
     connection: Connection, ref: str, target: str | None
 ) -> list[tuple[Message, Submission]]:
     """Take what an answer is about: the oldest for its target, or all of the oldest line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from tests.delivery_answers import take_waiting
 from tests.delivery_checker import Checker
 from tests.delivery_history import (
     AckAnswered,
@@ -159,7 +160,11 @@ class Journal:
                     self._stored_in_room[text] = detail
                 if target in self._acking:
                     self.in_flight.stored(target, text, detail)
-            elif target in self._acking:
+            elif answer == "refused" and target not in self._acking:
+                # It had that if it read at once.
+                take_waiting(self.checker._state.open_connection(client.label), ref, target)
+                continue
+            elif answer == "sent" and target in self._acking:
                 self.failed(f"{client.label} read {answer} {detail} for {target}, who has to ack")
             self._feed(Answered(client.label, ref, target, answer, detail))
 

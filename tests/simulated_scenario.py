@@ -65,10 +65,8 @@ class Scenario:
         self.reads_lazily = random.choice((0.0, 0.3))
         self.faults = random.choice((0.0, 0.0, 1.0))
         if self.has_room:
-            # What a full log or a failed commit leaves out of one member's log is not told to who
-            # said it in a way that could be judged.
+            # Who misses something because his log is full is not told of.
             limits = replace(limits, max_mailbox_entries=10_000, max_mailbox_bytes=64 * MIB)
-            self.faults = 0.0
         self.refless = random.choice((0.0, 0.3))
         self.is_full_at_times = (
             limits.max_mailbox_entries < 100 or limits.max_mailbox_bytes < 1 * MIB
