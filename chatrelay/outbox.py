@@ -99,9 +99,12 @@ class Outbox(Backlog):
 
     def write(self, data: bytes) -> None:
         """Send, after everything written before."""
-        if self._is_ended:
-            return
         size = len(data)
+        if self._is_ended:
+            # Nobody has read it: that counts for what is kept of it.
+            self.sent_bytes += size
+            self.dropped_bytes += size
+            return
         self.unsent_bytes += size
         self._flow.unsent_bytes += size
         waiting = self._waiting

@@ -82,7 +82,7 @@ class RelayProtocol(LineReceiver):
         self._clock = clock
         self._lines = LineBuffer(relay.limits.max_line_bytes)
         self._ended = False
-        self._has_ended_writing = False
+        self._has_ended_writing = self._is_lost = False
         self.is_waiting = False
         self._timeout: IDelayedCall | None = None
         self.counted_network: str | None = None
@@ -153,23 +153,11 @@ class RelayProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The connection is gone, with everything that was not sent."""
-        if self.counted_network is not None:
-            self.relay.admission.disconnected(self.counted_network)
-        try:
-            if self.session is not None:
-                if self.is_waiting and not self.session.gate.held:
-                    # It was read before the connection was lost, and waited only for its turn.
-                    self.paused = False
-                    self.session.turn_begins(0)
-                    self._work(self.session)
-                self.session.connection_lost("the connection was closed")
-                self._lines.clear()
-        finally:
-            self._stop_timers()
-            self.relay.admission.remove_unnamed(self)
-            self.factory.connection_gone(self)
-            # They know this protocol too: left in a ring they would wait for the collector.
-            self.session = self._outbox = None
+        if self.session is not None and self.is_waiting and not self.session.gate.held:
+            # What was read before it was lost waits only for its turns, and is served in them.
+            self._is_lost = True
+        else:
+            self._be_gone()
 
     # What the session asks for.
 
@@ -237,6 +225,20 @@ class RelayProtocol(LineReceiver):
 
     # How it does it.
 
+    def _be_gone(self) -> None:
+        if self.counted_network is not None:
+            self.relay.admission.disconnected(self.counted_network)
+        try:
+            if self.session is not None:
+                self.session.connection_lost("the connection was closed")
+                self._lines.clear()
+        finally:
+            self._stop_timers()
+            self.relay.admission.remove_unnamed(self)
+            self.factory.connection_gone(self)
+            # They know this protocol too: left in a ring they would wait for the collector.
+            self.session = self._outbox = None
+
     def _pace(self, session: Session, received_bytes: int) -> None:
         limits = self.relay.limits
         if limits.lines_per_s or limits.bytes_per_s:
@@ -288,11 +290,13 @@ class RelayProtocol(LineReceiver):
             session.turn_begins(0)
             self._work(session)
             self._read_on(session)
+        if self._is_lost and not self.is_waiting:
+            self._be_gone()
 
     def _read_on(self, session: Session) -> None:
         # Only once everything that was read is served: a client whose lines take more than
         # its share of each turn would be read faster than it is served, without bound.
-        if session.state is not State.CLOSED and not self.paused and not self._ended:
+        if session.state is not State.CLOSED and not (self.paused or self._ended or self._is_lost):
             transport: Any = self.transport
             transport.resumeProducing()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.limits import Limits
+from chatrelay.protocol import WAITING_READ_BYTES
 from tests.accounts_harness import OTHER_SECRET, SECRET, OwnedWorld
 from tests.relay_harness import Client, what_is_left
 from tests.store_harness import ManualThreadpool
@@ -58,6 +60,14 @@ class AwayCase(SynchronousTestCase):
 
 class AwayTests(AwayCase):
     """What is sent while nobody is there waits."""
+
+    def test_also_while_what_he_wrote_before_he_was_lost_is_served(self) -> None:
+        bob = self.bob()
+        bob.transport.protocol.dataReceived(b"%alice%hi\n" * WAITING_READ_BYTES)
+        bob.transport.lose(ConnectionLost())
+        self.alice.transport.protocol.dataReceived(b"%bob%lost\n@a %bob%too\n")
+        self.world.settle()
+        self.assertEqual(self.came(self.bob()), [b"lost", b"too"])
 
     def test_in_order_and_before_anything_newer(self) -> None:
         texts = numbered(0, 50)

@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatrelay.limits import Limits
 from chatrelay.outbox import Outbox
 from chatrelay.protocol import WAITING_READ_BYTES
 from chatrelay.session import Session
 from chatrelay.sockets import MAX_READ_BYTES, PACED_READ_BYTES, READ_BYTES, set_read_size
 from chatrelay.turn import Turn, Urgency
-from tests.relay_harness import Client, World
+from tests.relay_harness import Client, World, what_is_left
 
 LONG_S = 0.01
 
@@ -243,6 +244,27 @@ class WaitingTests(SynchronousTestCase):
         self.flood(WAITING_READ_BYTES).transport.lose(ConnectionLost())
         self.world.settle()
         self.assertEqual(self.bob.raw().count(b"\n"), WAITING_READ_BYTES // 7 + 1)
+
+    def test_in_turns_like_all_else(self) -> None:
+        self.world = World(Limits(turn_s=0.0))
+        self.alice, self.bob = self.world.join(b"alice"), self.world.join(b"bob")
+        line = b"@a %bob%hi\n"
+        count = WAITING_READ_BYTES // len(line) + 1
+        sender = self.world.join(b"sender")
+        sender.transport.protocol.dataReceived(line * count)
+        sender.transport.lose(ConnectionLost())
+        came = 0
+        for _ in range(count):
+            self.world.turn()
+            newly = self.bob.raw().count(b"\n")
+            self.assertLessEqual(newly, 1)
+            came += newly
+        self.world.settle()
+        self.assertEqual(came + self.bob.raw().count(b"\n"), count)
+        self.assertIsNone(self.world.relay.registry.find(b"sender"))
+        for client in (self.alice, self.bob):
+            client.end()
+        self.assertEqual(what_is_left(self.world), {})
 
     def test_but_not_of_one_that_is_held(self) -> None:
         sender = self.flood(WAITING_READ_BYTES)
