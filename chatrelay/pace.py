@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # What a client may send goes up by the moment; it is served so much at once, so that thousands
 # who send too fast are not woken for each line.
 _SHARE_S = 1.0
+# So much of that is counted at once: what lines take is known only when they were served.
+_COUNTED_S = 0.1
 # A line that takes longer than a tenth of a millisecond counts for more: one to a large room, a
 # command with a long answer.
 _LINES_PER_WORKING_S = 10_000.0
@@ -60,6 +62,11 @@ class Pace:
             self._lines -= count
             self._paid += count
         return count
+
+    def at_once(self, count: int) -> int:
+        """How many of the next `count` lines are counted, and then served, together."""
+        rate = self._limits.lines_per_s
+        return min(count, max(1, int(rate * _COUNTED_S))) if rate else count
 
     def wait_s(self, count: int) -> float:
         """For how many seconds `count` lines, or those of a moment, have to wait."""
@@ -126,7 +133,7 @@ class Pacer:
         if part.is_admitted:
             return True
         count = part.count_lines()
-        admitted = self._pace.admitted(count, now_s)
+        admitted = self._pace.admitted(self._pace.at_once(count), now_s)
         if not admitted:
             self._hold(self._pace.wait_s(count))
             return False

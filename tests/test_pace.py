@@ -262,6 +262,26 @@ class PacedTests(SynchronousTestCase):
             answered += len(alice.lines(b"/ping"))
         self.assertEqual(answered, 10)
 
+    def test_time_counts_of_lines_that_came_together_too(self) -> None:
+        """They are counted one by one, up to the end of the turn in which they were too many."""
+        now_s = [0.0]
+        world = World(Limits(lines_per_s=10, burst_s=10), seconds=lambda: now_s[0])
+        alice = world.join(b"alice")
+        serve = alice.protocol._serve
+
+        def slow(*arguments: object) -> None:
+            serve(*arguments)  # type: ignore[arg-type]
+            now_s[0] += 0.001
+
+        self.patch(alice.protocol, "_serve", slow)
+        answered = len(alice.lines(*[b"/ping"] * 90))
+        self.assertGreaterEqual(answered, 10)
+        self.assertLessEqual(answered, 20)
+
+    def test_with_a_high_rate_many_lines_are_counted_together(self) -> None:
+        for rate, count, at_once in ((0, 500, 500), (1, 5, 1), (10, 5, 1), (1000, 500, 100)):
+            self.assertEqual(Pace(Limits(lines_per_s=rate), 0.0).at_once(count), at_once)
+
     def test_it_is_not_idle_while_it_is_held(self) -> None:
         world = World(Limits(lines_per_s=1, burst_s=1, idle_timeout_s=5))
         alice = world.join(b"alice")
