@@ -69,7 +69,8 @@ class Soak:
         :param is_over: how much of it is over after so many actions, from 0 to 1.
         :param actions_per_s: no more than these; ``None`` for as many as there can be.
         """
-        relay = RelayProcess("--data", "none")
+        # Who is not chosen for a long time has no name for as long.
+        relay = RelayProcess("--data", "none", "--naming-timeout", "86400")
         try:
             address = relay.address()
             self._look_for_names(address)

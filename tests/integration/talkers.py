@@ -83,7 +83,6 @@ class Talker:
             self._joined = [room for room in self._joined if room != joined]
             self._write("leaves", f"/leave {joined}")
         elif dice < 0.87:
-            self._joined = []  # If it is granted.
             self._write("renamings", f"/name {name}")
         elif dice < 0.92:
             self._write("watches", f"/watch {name}", f"/unwatch n{random.randrange(names)}")
@@ -157,7 +156,7 @@ class Talker:
         elif line == _ANSWERED:
             self._is_waiting = False
         elif line.startswith(b"!welcome "):
-            self._is_named = True
+            self._is_named, self._joined = True, []
         elif line.startswith(b"!error "):
             code = line.split()[1].decode()
             self._counts[f"refusals: {code}"] += 1
