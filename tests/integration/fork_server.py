@@ -32,6 +32,7 @@ _MODULES = (
     *("twisted.scripts.twistd", "twisted.plugins"),
 )
 _MAX_REQUEST_BYTES = 1 << 17
+_END_S = 60.0
 
 
 class ForkedProcess:
@@ -51,7 +52,7 @@ class ForkedProcess:
         :param environment: all that it has.
         """
         readable, writable = os.pipe()
-        self.stdout: IO[bytes] | None = os.fdopen(readable, "rb", buffering=0)
+        self.stdout: IO[bytes] = os.fdopen(readable, "rb", buffering=0)
         self._told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps([[*arguments], cwd, {**environment}]).encode()
         with telling:
@@ -93,6 +94,12 @@ class ForkedProcess:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+    def end(self) -> None:
+        """End it, whatever state it is in; nothing more can be read."""
+        self.kill()
+        self.wait(_END_S)
+        self.stdout.close()
 
 
 _starting = threading.Lock()

@@ -452,3 +452,8 @@ def run_twistd(options: Sequence[str]) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+
+
+def fork_twistd(options: Sequence[str]) -> ForkedProcess:
+    """The same in a process that is forked."""
+    return ForkedProcess(_arguments(options), tempfile.gettempdir(), environment())

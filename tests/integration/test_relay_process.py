@@ -18,6 +18,7 @@ from tests.integration.relay_process import (
     Address,
     Client,
     RelayTestCase,
+    fork_twistd,
     free_port,
     run_twistd,
 )
@@ -204,14 +205,13 @@ class NotStarting(RelayTestCase):
             ("--colour",): "--colour not recognized",
             ("stray",): "'stray' is not an option",
         }  # fmt: skip
-        started = {options: run_twistd(options) for options in table}
+        started = {options: fork_twistd(options) for options in table}
         for process in started.values():
-            self.addCleanup(process.wait)
-            self.addCleanup(process.kill)
+            self.addCleanup(process.end)
         for options, process in started.items():
-            said = process.communicate(timeout=DEADLINE_S)[0].decode()
-            self.assert_one_line(options, said, table[options])
-            self.assertEqual(process.returncode, 1, options)
+            status = process.wait(DEADLINE_S)
+            self.assert_one_line(options, process.stdout.read().decode(), table[options])
+            self.assertEqual(status, 1, options)
 
     def test_a_port_in_use(self) -> None:
         first = self.relay("--port", "0")
