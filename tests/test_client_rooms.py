@@ -15,6 +15,7 @@ from chatrelay.client.conversation import Conversation
 from chatrelay.client.conversations import MAX_CONVERSATIONS, MAX_REPEATED, Conversations
 from chatrelay.client.core import Message, parse_line, same_name
 from chatrelay.client.display import harmless
+from chatrelay.client.identity import Secret
 from chatrelay.client.known_rooms import MAX_JOINED, MAX_MEMBERS, MAX_ROOMS, KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.outgoing import Outgoing
@@ -537,6 +538,8 @@ class SwitchTests(RoomCase):
 class AgainTests(SynchronousTestCase):
     """Over connections: the rooms are joined again, and nobody sees that."""
 
+    SECRET: Secret | None = None
+
     def setUp(self) -> None:
         self.shown: list[str] = []
         self.conversation = Conversation(self.shown.append, lambda: NOON, zone=UTC)
@@ -545,7 +548,7 @@ class AgainTests(SynchronousTestCase):
         self.relays = Reconnector(
             self.clock,
             self.endpoint,
-            Claim(b"carol", NEEDED_CAPS),
+            Claim(b"carol", NEEDED_CAPS, self.SECRET),
             lambda: Client(
                 self.clock, on_arrival=self.conversation.arrived, outgoing=self.outgoing
             ),
@@ -555,7 +558,7 @@ class AgainTests(SynchronousTestCase):
         self.conversation.typed("/join #ops")
         lines = self.relay.lines()
         ref = next(line for line in lines if line.endswith(b"/join #ops")).partition(b" ")[0]
-        fence = lines[-1].partition(b" ")[0]
+        fence = lines[lines.index(ref + b" /join #ops") + 1].partition(b" ")[0]
         self.relay.say(
             ref + b" !joined #ops carol", ref + b" !members #ops bob carol", fence + b" !pong ."
         )
@@ -643,6 +646,24 @@ class AgainTests(SynchronousTestCase):
         attach(self.client)
         self.assertIsNone(self.conversation.target)
         self.assertEqual(self.conversation.rooms.joined, [])
+
+
+class OwnedAgainTests(AgainTests):
+    """Under a name that is owned, what was not answered goes again."""
+
+    SECRET = Secret(b"carols-secret")
+
+    def test_taken_before(self) -> None:
+        """What came back of a message was lost with the connection: it is told that it was said."""
+        self.connect()
+        self.conversation.typed("hi")
+        self.relay.lines()
+        self.lose()
+        _, message = self.connect()
+        self.assertTrue(message.endswith(b" %#ops%hi"))
+        self.shown.clear()
+        self.hear(message, b"!sent #ops")
+        self.assertEqual(self.shown, ['* #ops has it: "hi"'])
 
 
 ROOM_WORDS = ["joined", "left", "removed", "members", "topic", "kept", "unkept", "invited", "room"]

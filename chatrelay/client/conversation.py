@@ -74,6 +74,7 @@ class Conversation(Incoming):
         super().__init__(show, now, zone=zone, colour=colour, reading=reading)
         self._ask = ask
         self._unanswered: str | None = None
+        self._goes_again = False
         self._waiting = 0
         self._turn = DeferredLock()
 
@@ -241,6 +242,9 @@ class Conversation(Incoming):
         is_taken = not all(isinstance(outcome, Refusal) for outcome in outcomes)
         if is_taken and not is_shown and not self._comes_back(typed):
             self._show_sent(typed)
+        elif is_taken and not is_shown and self._goes_again:
+            # What came back may have been lost with the connection: it is not said again.
+            self.tell(f"{typed.targets[0]} has it: {quoted}")
         for target, outcome in zip(typed.targets, outcomes, strict=True):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
@@ -262,7 +266,7 @@ class Conversation(Incoming):
         self._target.settle(choice, why_not)
 
     async def _answered(self, sending: Deferred[list[Outcome]], quoted: str) -> list[Outcome]:
-        self._unanswered = quoted
+        self._unanswered, self._goes_again = quoted, False
         try:
             return await sending
         finally:
@@ -351,4 +355,5 @@ class Conversation(Incoming):
         self._client = None
         self._target.detach()
         if self._unanswered is not None:
+            self._goes_again = True
             self.tell(f"Not answered yet; it goes again on the next connection: {self._unanswered}")
