@@ -240,11 +240,8 @@ class Conversation(Incoming):
             self.tell(f"The connection was lost; {fate}: {quoted}")
             return
         is_taken = not all(isinstance(outcome, Refusal) for outcome in outcomes)
-        if is_taken and not is_shown and not self._comes_back(typed):
-            self._show_sent(typed)
-        elif is_taken and not is_shown and self._goes_again:
-            # What came back may have been lost with the connection: it is not said again.
-            self.tell(f"{typed.targets[0]} has it: {quoted}")
+        if is_taken and not is_shown:
+            self._show_taken(typed, quoted)
         for target, outcome in zip(typed.targets, outcomes, strict=True):
             if isinstance(outcome, Refusal):
                 self._tell_refusal(target, typed.text, outcome)
@@ -280,6 +277,14 @@ class Conversation(Incoming):
     def _show_sent(self, typed: Send) -> None:
         to, now = ", ".join(typed.targets), self._now()
         self._show(display.sent_shown(to, typed.text, now, now, self._zone, colour=self._colour))
+
+    def _show_taken(self, typed: Send, quoted: str) -> None:
+        """Show a message that was not shown when it was written."""
+        if not self._comes_back(typed):
+            self._show_sent(typed)
+        elif self._goes_again:
+            # What came back may have been lost with the connection: it is not said again.
+            self.tell(f"{typed.targets[0]} has it: {quoted}")
 
     def _tell_refusal(self, target: str, text: str, refusal: Refusal) -> None:
         quoted = display.shortened(text)
