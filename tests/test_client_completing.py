@@ -54,16 +54,20 @@ class CompletionTests(SynchronousTestCase):
             ("thanks d",),
             ("thanks ",),
             ("100% z",),
+            ("%z", "zoe%"),
+            ("%bob,z", "zoe%"),
+            ("%e", "erin%"),
         ]:
             self.assert_offered(before, KNOWN, *offered)
 
     def test_many(self) -> None:
-        """Of a room with very many members the first are offered, in order."""
+        """Of a room with very many members the first are offered, in order, and the last."""
         members = [f"n{number:05}" for number in range(10_000)]
         known = Known(target="#ops", members_of=lambda _: members[::-1])
         for before, tail in [("n", ": "), ("hi n", " "), ("/remove #ops ", " ")]:
             offered = [text for text, _ in completions(before, known)]
-            self.assertEqual(offered, [name + tail for name in members[:MAX_OFFERED]])
+            expected = [*members[: MAX_OFFERED - 1], members[-1]]
+            self.assertEqual(offered, [name + tail for name in expected])
         self.assert_offered("n0999", known, *(f"n0999{digit}: " for digit in range(10)))
 
     def test_arguments(self) -> None:

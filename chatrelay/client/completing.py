@@ -77,8 +77,8 @@ def completions(before: str, known: Known) -> list[tuple[str, int]]:
     What could stand instead of the end of what is typed.
 
     :param before: the line up to the cursor.
-    :returns: texts, at most `MAX_OFFERED`, each with how many code points before the cursor
-        it replaces.
+    :returns: texts, each with how many code points before the cursor it replaces; of more than
+        `MAX_OFFERED` the first ones and the last.
     """
     if before.startswith("/") and " " not in before:
         return _beginning_with(before[1:], known.verbs, "", " ")
@@ -86,7 +86,8 @@ def completions(before: str, known: Known) -> list[tuple[str, int]]:
     if before.startswith("/"):
         return _beginning_with(word, _arguments(before, known), "", " ")
     if before.startswith("%") and "%" not in before[1:]:
-        targets = [*known.names, *known.joined]
+        here = known.members_of(known.target)
+        targets = [*known.names, *here, *known.conversations, *known.joined]
         return _beginning_with(before[1:].rpartition(",")[2], targets, "", "%")
     if not word or "%" in before:
         return []
@@ -127,4 +128,7 @@ def _beginning_with(
     beginnings = (folded, f"#{folded}")
     found = {word for word in words if word.casefold().startswith(beginnings)}
     offered = nsmallest(MAX_OFFERED, found, key=str.casefold)
+    if len(found) > MAX_OFFERED:
+        # A terminal fills in what all that is offered begins with: that is what all begin with.
+        offered[-1] = max(found, key=str.casefold)
     return [(head + word + tail, len(beginning)) for word in offered]
