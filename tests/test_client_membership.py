@@ -87,6 +87,9 @@ class MembershipTests(SynchronousTestCase):
         for number in range(MAX_ROOMS + 1):
             self.hear(f"!joined #{number} carol")
         self.assertEqual(len(self.membership.rooms), MAX_ROOMS)
+        self.membership = Membership()
+        self.hear(f"!joined #{'x' * 200} carol")
+        self.assertEqual(self.membership.rooms, ())
 
     @given(
         st.lists(

@@ -134,6 +134,13 @@ class KnownRoomsTests(SynchronousTestCase):
         self.hear("!room #ops members=1", "!invited #dev carol", "!end rooms 1", "!who bob")
         self.assertEqual((self.rooms.names, self.rooms.joined), (["#ops", "#dev"], []))
 
+    def test_long(self) -> None:
+        """What is too long for a name, or a room, is not remembered."""
+        long, longest = "x" * 200, "y" * 32
+        self.hear("!joined #ops carol", f"!members #ops {long} {longest}", f"!joined #{long} carol")
+        self.assertEqual(set(self.rooms.members("#ops")), {"carol", longest})
+        self.assertEqual(self.rooms.names, ["#ops"])
+
     def test_bounds(self) -> None:
         """One's own rooms are forgotten last."""
         self.hear("!joined #ops carol")

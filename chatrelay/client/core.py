@@ -13,7 +13,7 @@ from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Literal
 
 from chatrelay.errors import REFUSALS, ChatrelayError, Misuse, Refusal
-from chatrelay.names import Name, parse_name, parse_room
+from chatrelay.names import MAX_NAME_BYTES, Name, parse_name, parse_room
 from chatrelay.wire import EVERYONE as _EVERYONE
 from chatrelay.wire import check_text, parse_message, parse_tags
 
@@ -260,6 +260,11 @@ def check_room(room: str) -> None:
 def is_room(target: str) -> bool:
     """Whether a target is written as a room."""
     return target.startswith("#")
+
+
+def is_short(name: str) -> bool:
+    """Whether it is no longer than a name or room can be: what is longer is not remembered."""
+    return len(name) <= MAX_NAME_BYTES + 1
 
 
 def same_name(one: str, other: str) -> bool:

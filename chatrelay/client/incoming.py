@@ -24,6 +24,7 @@ from chatrelay.client.core import (
     Reply,
     distinct,
     is_room,
+    is_short,
     not_among,
     refusal_from,
     same_name,
@@ -148,6 +149,8 @@ class Incoming:
             self.tell(f"You are in {', '.join(rooms)}.")
 
     def _know(self, name: str) -> None:
+        if not is_short(name):
+            return
         self.names[name] = None
         self.names.move_to_end(name)
         if len(self.names) > MAX_KNOWN_NAMES:

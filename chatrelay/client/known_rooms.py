@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 
-from chatrelay.client.core import Reply, is_room, name_key, same_name
+from chatrelay.client.core import Reply, is_room, is_short, name_key, same_name
 
 MAX_ROOMS = 2000
 """Rooms that were told of."""
@@ -52,9 +52,9 @@ class KnownRooms:
 
         :returns: a room that the person is not in any more.
         """
-        if not reply.arguments or not is_room(reply.arguments[0]):
+        room, *words = reply.arguments or ("",)
+        if not is_room(room) or not is_short(room):
             return None
-        room, *words = reply.arguments
         if reply.word in _ABOUT_ROOMS:
             self._tell(room)
         if reply.word == "members":
@@ -85,5 +85,5 @@ class KnownRooms:
         if members is None:
             return
         left = MAX_MEMBERS - sum(map(len, self._joined.values()))
-        for name in names[: max(0, left)]:
+        for name in list(filter(is_short, names))[: max(0, left)]:
             members[name_key(name)] = name

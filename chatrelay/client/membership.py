@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from secrets import token_hex
 
-from chatrelay.client.core import Reply, name_key, refusal_from, same_name
+from chatrelay.client.core import Reply, is_short, name_key, refusal_from, same_name
 from chatrelay.errors import Busy, RateLimited, ShuttingDown, StoreFailed
 from chatrelay.wire import with_tags
 
@@ -40,7 +40,7 @@ class Membership:
 
     def enter(self, room: str) -> None:
         """The client is in a room, or is to be."""
-        if len(self._rooms) < MAX_ROOMS:
+        if len(self._rooms) < MAX_ROOMS and is_short(room):
             self._rooms.setdefault(name_key(room), room)
 
     def forget_all(self) -> None:
