@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +23,7 @@ from chatrelay.registry import Registry
 from chatrelay.rooms.directory import Rooms
 from tests.fuzzing import cutting, mutating, seeds, session, wire
 from tests.fuzzing.beginnings import beginnings
-from tests.fuzzing.session import Step, conversation, step
+from tests.fuzzing.session import Choice, Step, conversation, step
 from tests.fuzzing.targets import TARGETS
 from tests.test_cutting import NOT_COMPILED
 
@@ -121,6 +122,11 @@ class DetectionTests(SynchronousTestCase):
         self.check_found(data, Registry, "unwatch_all", lambda *_: None, "Session object")
         data = conversation(0, [ANN, step(Step.LINE, 0, b"/join #r"), step(Step.RESET, 0)])
         self.check_found(data, Rooms, "gone", lambda *_: None, "ann")
+
+    def test_a_turn_that_is_all_of_one_client(self) -> None:
+        data = conversation(Choice.TIME_PASSES, [ANN, step(Step.MANY, 0, b"\xff/pong")])
+        endless = replace(session.LIMITS, turn_s=10.0)
+        self.check_found(data, session, "LIMITS", endless, "a turn took")
 
     def test_a_line_without_end(self) -> None:
         def extend(self: LineBuffer, data: bytes) -> None:

@@ -77,6 +77,8 @@ _SHORT_READ_BYTES = 512
 _LINES_BETWEEN_CHECKS = 4
 _PAGE_BYTES = 600
 _MOST_BATCHES = 1000
+# Each client has 3 ms of it at most, and ends a line or two later.
+_MOST_TURN_S = 0.05
 _MOST_LOGGED = 1000
 
 
@@ -207,6 +209,15 @@ class FuzzedWorld(World):
             self.thread.tell()
             self.settle()
         assert batches < _MOST_BATCHES, "the store is never idle"
+
+    def turn(self) -> bool:
+        """One turn of the reactor, in which nobody has more than his share."""
+        before_s = self._drift_s
+        moved = super().turn()
+        took_s = self._drift_s - before_s
+        if took_s > _MOST_TURN_S:
+            self.problems.append(f"a turn took {took_s:.3f} s")
+        return moved
 
     def _seconds(self) -> float:
         self._drift_s += self._step_s
