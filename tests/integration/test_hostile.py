@@ -33,6 +33,9 @@ class HostileTests(RelayTestCase):
 
         :param most_bytes: that the relay may hold for all of it, by its limits.
         """
+        if not any(option.startswith("--naming-timeout") for option in options):
+            # On a slow machine, too, there is time for a name.
+            options = ("--naming-timeout", "86400", *options)
         relay = self.relay(*PORTS, "--public", "--data", "none", *options)
         target = Target.of(relay)
         # Those who are here, and have joined a room, when the others come.
@@ -75,7 +78,7 @@ class HostileTests(RelayTestCase):
             looking.expect(f"!end members {room} {members}")
 
     def test_a_byte_now_and_then(self) -> None:
-        answers = self.attack(attacks.drip, 50 * LINE_BYTES, "--naming-timeout", "4")
+        answers = self.attack(attacks.drip, 50 * LINE_BYTES, "--naming-timeout", "8")
         self.assertEqual(answers, {"!error timeout": 50})
 
     def test_a_line_without_end(self) -> None:
@@ -97,16 +100,19 @@ class HostileTests(RelayTestCase):
                 stranger.close()
             return {kind: told.count(kind) for kind in sorted(set(told))}
 
-        answers = self.attack(connect, LINE_BYTES)
-        self.assertGreaterEqual(answers.pop("!error rate-limited"), 60)
-        self.assertGreaterEqual(answers.pop("!bye"), 30)
+        answers = self.attack(connect, LINE_BYTES, "--connects-per-minute", "2")
+        # More may come in while a slow machine has the attack take minutes.
+        self.assertGreaterEqual(answers.pop("!error rate-limited"), 50)
+        self.assertGreaterEqual(answers.pop("!bye"), 2)
         self.assertEqual(answers, {})
 
     def test_many_names(self) -> None:
         answers = self.attack(attacks.many_names, LINE_BYTES)
-        self.assertEqual(
-            answers, {"!welcome": 10, "!error rate-limited": 40, "!error bad-name": 20}
-        )
+        # One more every six seconds.
+        self.assertGreaterEqual(answers["!welcome"], 10)
+        self.assertGreaterEqual(answers["!error rate-limited"], 20)
+        self.assertEqual(answers["!welcome"] + answers["!error rate-limited"], 50)
+        self.assertEqual(answers["!error bad-name"], 20)
 
     def test_many_rooms(self) -> None:
         answers = self.attack(attacks.many_joins, 256 * KIB)
