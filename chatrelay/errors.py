@@ -247,7 +247,7 @@ class TooManyRooms(Refusal):
     """More rooms than one connection may be in."""
 
     code = "too-many-rooms"
-    sentence = "You are in as many rooms as you may be."
+    sentence = "You are in as many rooms as you may be; /leave one first."
 
 
 class TooManyTargets(Refusal):

@@ -221,6 +221,6 @@ VERBS = (
     Verb(b"keep", _KEEP_FORM, "let a room stay, with members who are away; it is yours", _keep),
     Verb(b"unkeep", "/unkeep #ROOM", "keep it no more, nor its history", _unkeep),
     Verb(b"topic", "/topic #ROOM [TEXT]", "what it is about; - is nothing", _topic),
-    Verb(b"invite", "/invite #ROOM NAME", "let NAME join; its owner's", _invite),
-    Verb(b"remove", "/remove #ROOM NAME", "let NAME be in it no more; its owner's", _remove),
+    Verb(b"invite", "/invite #ROOM NAME", "let NAME join; for its owner", _invite),
+    Verb(b"remove", "/remove #ROOM NAME", "let NAME be in it no more; for its owner", _remove),
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MAX_OTHER_WRITINGS = 3
 _TOO_MANY_IN_ALL = "The relay has as many rooms as it may."
 _FULL = "This room has as many members as it may."
-_MEMBERS_ONLY = "This room is for members only; its owner invites."
+_MEMBERS_ONLY = "This room is for members only; its owner can invite you, under a registered name."
 
 
 class Rooms:
