@@ -20,7 +20,7 @@ from chatrelay.client.options import (
     Task,
 )
 from chatrelay.client.protocol import Claim
-from chatrelay.client.sending import MAX_PENDING, SendProgram
+from chatrelay.client.sending import LEAVE_TIMEOUT_S, MAX_PENDING, SendProgram
 from tests.client_harness import RelayEndpoint
 
 
@@ -326,6 +326,29 @@ class RoomTests(Case):
         [line] = self.messages()
         self.say(line, b"!sent #ops")
         self.leaves(EXIT_OK)
+
+    def test_interrupted(self) -> None:
+        """A signal ends the program: the room is left, and a silent relay not waited for."""
+        for is_answered in (True, False):
+            self.begin_in(text=None)
+            self.answer(self.GUEST)
+            self.answer(*self.JOINED)
+            ending = self.program.interrupted()
+            self.assertNoResult(ending)
+            if is_answered:
+                self.assertEqual(self.answer(b"!left #ops carol"), "/leave #ops")
+            else:
+                self.clock.advance(LEAVE_TIMEOUT_S)
+            self.successResultOf(ending)
+            self.successResultOf(self.program.interrupted())
+
+    def test_interrupted_early(self) -> None:
+        """Nothing is left that was not entered."""
+        self.start(to="#ops")
+        self.successResultOf(self.program.interrupted())
+        self.begin_in()
+        self.answer(self.IN_ROOM)
+        self.successResultOf(self.program.interrupted())
 
     def test_timed_out(self) -> None:
         """A relay that does not answer is not waited for longer than a message."""

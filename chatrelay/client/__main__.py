@@ -102,6 +102,7 @@ async def _send_program(
     from chatrelay.client.sending import SendProgram  # noqa: PLC0415 - only for this
 
     program = SendProgram(reactor, endpoint, claim, task, say)
+    reactor.addSystemEventTrigger("before", "shutdown", program.interrupted)
     if task.text is None:
         StandardIO(program, reactor=reactor)
     return await program.run()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -44,6 +44,8 @@ from chatrelay.errors import ChatrelayError, Misuse, NotInRoom, Refusal, Unknown
 
 MAX_PENDING = 1000
 """Messages on their way; more of the input is read when one of them is done."""
+
+LEAVE_TIMEOUT_S = 2.0
 
 # Under a name of one's own nothing is acked, so that its mail comes again to who reads it.
 _CAPS = ("ack", "receipts", "ping")
@@ -123,9 +125,7 @@ class SendProgram(Protocol):
         self._client = client
         ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
         await self._finished
-        if self._may_have_joined and self._client is not None:
-            # A registered name would stay a member of a room that is kept.
-            self._client.leave(self._task.to).addErrback(ignore)
+        self._leave()
         if self._first_failure is None:
             await self._reconnector.close()
             return EXIT_OK
@@ -133,6 +133,18 @@ class SendProgram(Protocol):
         if EXIT_TIMED_OUT not in self._statuses:  # a relay that does not answer is not waited for
             await self._reconnector.close()
         return next(status for status in _WORST_FIRST if status in self._statuses)
+
+    def interrupted(self) -> Deferred[None]:
+        """The program is ended by a signal; fires when it may end, within `LEAVE_TIMEOUT_S`."""
+        self._is_over = True
+        return self._leave().addTimeout(LEAVE_TIMEOUT_S, self._clock).addErrback(_too_late)
+
+    def _leave(self) -> Deferred[None]:
+        """Leave the room: a registered name would stay a member of one that is kept."""
+        if self._client is None or not self._may_have_joined:
+            return succeed(None)
+        self._may_have_joined = False
+        return self._client.leave(self._task.to).addErrback(ignore)
 
     def _make_client(self) -> Client:
         return Client(self._clock, receiving=False, outgoing=self._outgoing)
@@ -344,3 +356,7 @@ class SendProgram(Protocol):
             self._failed(number, EXIT_NOT_DELIVERED, "It is not UTF-8. Not sent.")
         else:
             self._send(number, text)
+
+
+def _too_late(failure: Failure) -> None:
+    failure.trap(TimedOut)
