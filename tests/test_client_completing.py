@@ -60,6 +60,11 @@ class CompletionTests(SynchronousTestCase):
         ]:
             self.assert_offered(before, KNOWN, *offered)
 
+    def test_composed(self) -> None:
+        """A letter and its mark may be typed as two code points; names have one."""
+        known = Known(names=["\xc9lan", "elan"])
+        self.assertEqual(completions("%e\u0301l", known), [("\xc9lan%", 3)])
+
     def test_many(self) -> None:
         """Of a room with very many members the first are offered, in order, and the last."""
         members = [f"n{number:05}" for number in range(10_000)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from heapq import nsmallest
+from unicodedata import normalize
 
 MAX_OFFERED = 200
 """Of more than these nobody looks for one in a list; the terminal would be busy showing them."""
@@ -123,7 +124,7 @@ def _arguments(before: str, known: Known) -> Collection[str]:
 def _beginning_with(
     beginning: str, words: Iterable[str], head: str, tail: str
 ) -> list[tuple[str, int]]:
-    folded = beginning.casefold()
+    folded = normalize("NFC", beginning).casefold()  # as names are
     # The "#" of a room may be left out.
     beginnings = (folded, f"#{folded}")
     found = {word for word in words if word.casefold().startswith(beginnings)}
