@@ -275,6 +275,19 @@ class RoomTests(RoomCase):
             self.assertEqual(self.type("psst"), [])
             self.rooms["#ops"] = ["bob"]
 
+    def test_put_out_at_once(self) -> None:
+        """So it is when that comes before the end of the answer to /join."""
+        self.conversation.typed("/join #ops")
+        joining, fence = (line.partition(b" ")[0] for line in self.relay.lines())
+        self.relay.say(
+            joining + b" !joined #ops carol",
+            joining + b" !members #ops bob carol",
+            b"!removed #ops carol",
+            fence + b" !pong .",
+        )
+        self.assertIsNone(self.conversation.target)
+        self.assertEqual(self.conversation.rooms.joined, [])
+
     def test_not_in_it(self) -> None:
         """A message to a room that one is not in is refused, and how to enter it is said."""
         self.type("%#ops%hi")

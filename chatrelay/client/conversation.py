@@ -317,6 +317,8 @@ class Conversation(Incoming):
             self._target.watched_by_user.extend(words)
         elif typed.verb == "unwatch":
             self._target.unwatched(words)
+        elif typed.verb == "join":
+            self._close_rooms()  # one may have been put out before all of it was answered
         elif typed.verb in ("name", "register"):
             self._close_rooms()
             await self._enter_own_rooms(self._client)
