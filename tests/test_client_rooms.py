@@ -12,7 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatrelay.client.completing import completions
 from chatrelay.client.connecting import connect
 from chatrelay.client.conversation import Conversation
-from chatrelay.client.conversations import MAX_CONVERSATIONS, MAX_REPEATED, Conversations
+from chatrelay.client.conversations import (
+    MAX_CONVERSATIONS,
+    MAX_REPEATED,
+    MAX_REPEATED_CHARS,
+    Conversations,
+)
 from chatrelay.client.core import Message, parse_line, same_name
 from chatrelay.client.display import harmless
 from chatrelay.client.identity import Secret
@@ -58,6 +63,15 @@ class ConversationsTests(SynchronousTestCase):
         self.assertEqual(thread.read(), [str(number) for number in range(2, MAX_REPEATED + 2)])
         self.assertEqual((thread.unread, thread.read()), (0, []))
         self.assertIsNone(self.conversations.next_unread())
+
+    def test_long(self) -> None:
+        """Of very long lines fewer are kept, and all are counted."""
+        thread = self.conversations.used("bob")
+        for size in (1, MAX_REPEATED_CHARS - 1, 2):
+            thread.came("x" * size)
+        self.assertEqual((thread.unread, thread.read()), (3, ["xx"]))
+        thread.came("x" * (MAX_REPEATED_CHARS + 1))
+        self.assertEqual((thread.unread, thread.read()), (1, []))
 
     def test_next(self) -> None:
         """Each of those with something unread has its turn."""

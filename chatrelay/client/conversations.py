@@ -14,6 +14,8 @@ from chatrelay.client.core import name_key
 MAX_CONVERSATIONS = 200
 MAX_REPEATED = 20
 """Unread lines of a conversation that are shown once more when the user turns to it."""
+MAX_REPEATED_CHARS = 200_000
+"""And code points of them: 20 lines of the longest kind, unless a relay takes longer ones."""
 
 
 class Thread:
@@ -35,6 +37,8 @@ class Thread:
         """A message came, and was shown as this line."""
         self.unread += 1
         self._last.append(shown)
+        while sum(map(len, self._last)) > MAX_REPEATED_CHARS:
+            self._last.popleft()
 
     def read(self) -> list[str]:
         """The user is there: returns the last lines that were unread."""
