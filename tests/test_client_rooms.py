@@ -21,6 +21,7 @@ from chatrelay.client.conversations import (
 from chatrelay.client.core import Message, parse_line, same_name
 from chatrelay.client.display import harmless
 from chatrelay.client.identity import Secret
+from chatrelay.client.incoming import MAX_ASKING
 from chatrelay.client.known_rooms import MAX_JOINED, MAX_MEMBERS, MAX_ROOMS, KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.outgoing import Outgoing
@@ -336,6 +337,21 @@ class RoomTests(RoomCase):
         self.assertEqual(completions("e", self.conversation.known)[0], ("erin: ", 1))
         self.assertEqual(completions("thanks b", self.conversation.known), [])
         self.assertEqual(completions("/leave ", self.conversation.known), [("#ops ", 0)])
+
+    def test_joined_elsewhere(self) -> None:
+        """Another device of the name is told who is in the room; this one asks."""
+        answers = self.answers
+        self.answers = lambda line: (
+            ["!who bob", "!who Carol", "!end who 2"] if line == "/who #ops" else answers(line)
+        )
+        self.say("!joined #ops Carol")
+        self.serve()
+        self.assertEqual(set(self.conversation.rooms.members("#ops")), {"bob", "Carol"})
+        self.assertEqual(self.shown, ["* You joined #ops."])
+        self.say(*["!joined #ops carol"] * (MAX_ASKING + 1))
+        self.assertEqual(self.serve(), ["/who #ops"] * MAX_ASKING)
+        self.say("!joined #ops carol")
+        self.assertEqual(self.serve(), ["/who #ops"])
 
     def test_left_names_are_not_presence(self) -> None:
         """A person whom plain lines go to may leave a room, and stays the target."""

@@ -13,6 +13,8 @@ from contextlib import suppress
 from datetime import datetime, tzinfo
 from typing import TypeGuard
 
+from twisted.internet.defer import ensureDeferred
+
 from chatrelay.client import display
 from chatrelay.client.commands import replies
 from chatrelay.client.completing import Known
@@ -29,6 +31,7 @@ from chatrelay.client.core import (
     refusal_from,
     same_name,
 )
+from chatrelay.client.failures import ignore
 from chatrelay.client.known_rooms import KnownRooms
 from chatrelay.client.library import Client
 from chatrelay.client.membership import is_joined_again
@@ -38,6 +41,8 @@ from chatrelay.client.target import Target, is_among
 from chatrelay.errors import Refusal
 
 MAX_KNOWN_NAMES = 2000
+MAX_ASKING = 64
+"""Rooms whose members are asked for at once; a relay may tell of joining without end."""
 NAMES_IN_A_LINE = 30
 """Of a command: the longest take 128 bytes each, and a relay's lines may be short."""
 
@@ -75,6 +80,7 @@ class Incoming:
         self._sender: Client | None = None
         self._target = Target(self.tell)
         self._reading = reading
+        self._asking = 0
 
     @property
     def target(self) -> str | None:
@@ -171,6 +177,28 @@ class Incoming:
             self._target.came(event.arguments[0])
         else:
             self._note(event)
+            if self._has_joined_elsewhere(event) and self._client is not None:
+                ensureDeferred(self._learn_members(self._client, event)).addErrback(ignore)
+
+    def _has_joined_elsewhere(self, event: Event) -> TypeGuard[Reply]:
+        """Whether another device of the name has joined a room, and was told who is in it."""
+        return (
+            isinstance(event, Reply)
+            and event.word == "joined"
+            and len(event.arguments) > 1
+            and same_name(event.arguments[1], self._own_name)
+            and not is_joined_again(event)
+        )
+
+    async def _learn_members(self, client: Client, joined: Reply) -> None:
+        if self._asking >= MAX_ASKING:
+            return
+        self._asking += 1
+        try:
+            room = joined.arguments[0]
+            self._note(Reply("members", (room, *await client.who(room))))
+        finally:
+            self._asking -= 1
 
     def _note(self, event: Event) -> None:
         """Learn what a reply tells of rooms."""
