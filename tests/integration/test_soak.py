@@ -39,7 +39,7 @@ class SoakTests(SynchronousTestCase):
         self.patch(soak.Soak, "_leave", leave)
         self.patch(soak, "eventually", lambda *_: None)
         self.patch(soak, "_SPARE_BYTES", -1 << 40)
-        status, output = self.run_main("--connections", "20", "--actions", "500")
+        status, output = self.run_main("--connections", "14", "--actions", "500")
         self.assertEqual(status, 1)
         for said in ("still here: !who n", "still here: !room #r", "had "):
             self.assertIn(said, output)
