@@ -232,8 +232,9 @@ class ConnectTests(SynchronousTestCase):
         self.clock.advance(29.9)
         self.assertNoResult(connecting)
         self.clock.advance(0.2)
-        self.failureResultOf(connecting, Unreachable)
+        why = str(self.failureResultOf(connecting, Unreachable).value)
         self.assertTrue(relay.aborted)
+        self.assertIn("--tls", why)
 
     def test_cancel(self) -> None:
         """Cancelling drops the connection."""

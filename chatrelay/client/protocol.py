@@ -315,12 +315,24 @@ class ClientProtocol(LineReceiver):
         handler, self._handler = self._handler, None
         if self.welcomed is not None:
             welcomed, self.welcomed = self.welcomed, None
-            if not self._has_received and not ISSLTransport.providedBy(self.transport):
-                why += _SAID_NOTHING
+            why += self._perhaps_tls()
             welcomed.errback(WrongServer(why) if is_tls_refusal(error) else Unreachable(why))
         elif handler is not None:
             clean = reason.check(ConnectionDone) is not None and self._last_error is None
             handler.connection_lost(Disconnected(why), clean=clean)
+
+    def on_timeout(self, _result: object, timeout_s: float) -> None:
+        """
+        Tell that there was no welcome in time.
+
+        :raises Unreachable: always.
+        """
+        why = f"The server did not answer as a relay in {timeout_s:.0f} seconds."
+        raise Unreachable(why + self._perhaps_tls())
+
+    def _perhaps_tls(self) -> str:
+        is_silent = not self._has_received and not ISSLTransport.providedBy(self.transport)
+        return _SAID_NOTHING if is_silent else ""
 
 
 class _ClientFactory(Factory):
@@ -358,7 +370,7 @@ async def open_connection(
         # An endpoint may hand over a connection that is lost already.
         welcomed = connection.welcomed or fail(Unreachable("The connection was lost."))
         connection.begin(claim, handler, identity)
-        welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=_on_timeout)
+        welcomed.addTimeout(timeout_s, clock, onTimeoutCancel=connection.on_timeout)
         await welcomed
     except NameOwned as owned:
         connection.transport.abortConnection()
@@ -372,10 +384,6 @@ async def open_connection(
         connection.transport.abortConnection()
         raise
     return connection
-
-
-def _on_timeout(_result: object, timeout_s: float) -> None:
-    raise Unreachable(f"The server did not answer as a relay in {timeout_s:.0f} seconds.")
 
 
 def _set_socket_options(transport: Any) -> None:  # noqa: ANN401 - whatever an endpoint gives
