@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _NOT_OWNED = "Only a registered name has tokens; /register SECRET makes it one."
 
-_TOO_MANY = "As many names as may be in a day were registered from your address."
+_TOO_MANY = (
+    "As many names as may be in a day were registered from your address;"
+    " wait some hours, or ask the operator for an account."
+)
 
 
 def _register(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
