@@ -344,12 +344,12 @@ class OwnedTargetTests(ConversationCase):
         """It may be written to while it is away, and that is said, once."""
         self.here.discard("bob")
         self.assertEqual(self.type("%bob%one", "two"), ["%bob%one", "%bob%two"])
-        away = "* bob is not here: what you write is kept for it."
+        away = "* bob is not here: what you write is kept for them."
         self.assertEqual(self.shown.count(away), 1)
         self.relay.say(b"!online bob")
         self.assertEqual(self.shown[-1], "* bob is here.")
         self.relay.say(b"!offline bob")
-        self.assertEqual(self.shown[-1], "* bob left: what you write is kept for it.")
+        self.assertEqual(self.shown[-1], "* bob left: what you write is kept for them.")
         self.assertEqual(self.type("three"), ["%bob%three"])
 
     def test_turned_to_while_away(self) -> None:
@@ -357,7 +357,7 @@ class OwnedTargetTests(ConversationCase):
         self.type("%bob%one", "%dave%hi")
         self.here.discard("bob")
         self.type("/switch bob")
-        self.assertEqual(self.shown[-1], "* bob is not here: what you write is kept for it.")
+        self.assertEqual(self.shown[-1], "* bob is not here: what you write is kept for them.")
         self.assertEqual(self.conversation.target, "bob")
 
     def test_owned_no_more(self) -> None:

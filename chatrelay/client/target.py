@@ -147,7 +147,7 @@ class Target:
     def _keep(self, choice: Choice, why: str) -> None:
         if not choice.is_away:
             choice.is_away = True
-            self._tell(f"{why}: what you write is kept for it.")
+            self._tell(f"{why}: what you write is kept for them.")
 
     def gone(self, choice: Choice | None) -> None:
         """Nothing more goes to a choice."""

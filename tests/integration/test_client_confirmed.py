@@ -245,7 +245,7 @@ class TerminalTests(ConfirmedCase):
         """A line that was on its way when the relay was killed goes again, once."""
         terminal = self.terminal("alice")
         terminal.type("%bob%one\r")
-        terminal.expect("what you write is kept for it")
+        terminal.expect("what you write is kept for them")
         self.running.signal(signal.SIGSTOP)
         terminal.type("two\r")
         terminal.expect("to bob: two")
