@@ -4,9 +4,10 @@ How fast honest clients are served while others mean harm, on a relay for strang
     python -m tests.integration.hostile --seconds 10
 
 Ten pairs of honest clients talk, first alone and then during each of the attacks of
-`tests.integration.attacks`, which another process repeats for as long.  A round trip is a
-question, and its answer by the other of the pair.  Attackers have a lower priority: on a machine
-of their own they would take no time of the relay's.
+`tests.integration.attacks`, which another process repeats for as long, twice a second: a thousand
+new connections, none of an address that was there before.  A round trip is a question, and its
+answer by the other of the pair.  Attackers have a lower priority: on a machine of their own they
+would take no time of the relay's.
 
 With ``--memory`` it is measured instead what one connection of each kind holds.
 """
@@ -32,6 +33,7 @@ from tests.integration.relay_process import Client, RelayProcess, eventually
 _PAIRS = 10
 _CROWD = 1000
 _NICENESS = 10
+_ROUND_S = 0.5
 _COUNTED = 400
 _TARGETS = int(PUBLIC_LIMITS["max_targets"])
 _REFS = int(PUBLIC_LIMITS["max_refs"])
@@ -143,9 +145,11 @@ def attacking(name: str, target: Target) -> Iterator[Callable[[], int]]:
 def _attack(name: str, target: Target, ends: Event, rounds: object) -> None:
     os.nice(_NICENESS)
     while not ends.is_set():
+        due_s = time.monotonic() + _ROUND_S
         with contextlib.suppress(OSError, EOFError):
             ATTACKS[name](target)
         rounds.value += 1  # type: ignore[attr-defined]
+        ends.wait(max(0.0, due_s - time.monotonic()))
 
 
 # What connections hold.
