@@ -31,7 +31,7 @@ from tests.integration.honest import Honest
 from tests.integration.relay_process import Client, RelayProcess, eventually
 
 _PAIRS = 10
-_CROWD = 1000
+_CROWD = 900
 _NICENESS = 10
 _ROUND_S = 0.5
 _COUNTED = 400
