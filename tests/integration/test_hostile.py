@@ -87,8 +87,13 @@ class HostileTests(RelayTestCase):
 
     def test_many_connections(self) -> None:
         answers = self.attack(attacks.many_connections, 500 * LINE_BYTES)
-        # 16 of the one address, and all the others.
-        self.assertEqual(answers, {"!bye": 316, "!error too-many-clients": 184})
+        # 16 of the one address, and all the others; some more, and so too many in a minute, where
+        # a slow machine lets the first of them go before the last have come.
+        self.assertEqual(sum(answers.values()), 500)
+        self.assertGreaterEqual(answers.pop("!bye"), 316)
+        refused = {"!error too-many-clients", "!error rate-limited"}
+        self.assertLessEqual(answers.keys(), refused)
+        self.assertGreaterEqual(sum(answers.values()), 100)
 
     def test_many_connections_one_after_the_other(self) -> None:
         def connect(target: Target) -> Answers:
