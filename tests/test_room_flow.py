@@ -119,7 +119,11 @@ class RoomFlow(RuleBasedStateMachine):
                 self.takes_enough.discard(client)
             client.take(None if pace is None else 0)
 
-    @rule(who=st.integers(0, 4), count=st.sampled_from([MOST_LINES, MOST_LINES, 5, 1]), is_run=st.booleans())
+    @rule(
+        who=st.integers(0, 4),
+        count=st.sampled_from([MOST_LINES, MOST_LINES, 5, 1]),
+        is_run=st.booleans(),
+    )
     def speak(self, who: int, count: int, is_run: bool) -> None:
         client = self.here(who)
         if client is None or client.session is None:
@@ -138,7 +142,9 @@ class RoomFlow(RuleBasedStateMachine):
             assert is_held is (2 * len(over) > others), (len(over), others)
         self.counted["held" if is_held else "free"] += 1
 
-    @rule(sender=st.integers(0, 4), to=st.sampled_from(NAMES), count=st.sampled_from([1, MOST_LINES]))
+    @rule(
+        sender=st.integers(0, 4), to=st.sampled_from(NAMES), count=st.sampled_from([1, MOST_LINES])
+    )
     def write(self, sender: int, to: bytes, count: int) -> None:
         client = self.here(sender)
         if client is not None:
