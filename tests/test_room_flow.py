@@ -121,14 +121,16 @@ class RoomFlow(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, 4),
-        count=st.sampled_from([MOST_LINES, MOST_LINES, 5, 1]),
+        count=st.sampled_from([MOST_LINES, 5, 1]),
+        times=st.sampled_from([1, 5, 5]),
         is_run=st.booleans(),
     )
-    def speak(self, who: int, count: int, is_run: bool) -> None:
+    def speak(self, who: int, count: int, times: int, is_run: bool) -> None:
         client = self.here(who)
         if client is None or client.session is None:
             return
-        client.send(LINE * count if is_run else (b"@a " + LINE) * count)
+        for _ in range(times):
+            client.send(LINE * count if is_run else (b"@a " + LINE) * count)
         self.settle()
         room = self.world.relay.rooms.find(b"#r")
         if client.session is None or room is None or client.session.name.key not in room:
@@ -233,4 +235,4 @@ class AnyOrder(SynchronousTestCase):
             RoomFlow, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
         )
         for what in ("held", "free"):
-            self.assertGreater(RoomFlow.counted[what], 5, RoomFlow.counted)
+            self.assertGreater(RoomFlow.counted[what], 0, RoomFlow.counted)
