@@ -17,6 +17,8 @@ from chatrelay.lines import Block, LineBuffer, Overlong
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from chatrelay.relay import Relay
+
 # What a client may send goes up by the moment; it is served so much at once, so that thousands
 # who send too fast are not woken for each line.
 _SHARE_S = 1.0
@@ -93,18 +95,21 @@ class Pace:
 class Pacer:
     """Holds one client's connection while it has sent more than it may."""
 
-    __slots__ = ("_clock", "_gate", "_pace", "_release")
+    __slots__ = ("_began_s", "_clock", "_gate", "_pace", "_release", "_seconds")
 
-    def __init__(self, limits: Limits, clock: IReactorTime, gate: Gate) -> None:
+    def __init__(self, relay: Relay, clock: IReactorTime, gate: Gate) -> None:
         """
         Begin with a burst.
 
+        :param relay: whose limits and whose clock hold.
         :param clock: the reactor.
         :param gate: what is held.
         """
+        self._seconds = relay.seconds
+        self._began_s: float | None = None
         self._clock = clock
         self._gate = gate
-        self._pace = Pace(limits, clock.seconds())
+        self._pace = Pace(relay.limits, clock.seconds())
         self._release: IDelayedCall | None = None
 
     @property
@@ -129,8 +134,10 @@ class Pacer:
         if isinstance(part, Overlong):
             # It was thrown away; its bytes were counted.
             self._pace.admitted(1, now_s)
+            self._serves()
             return True
         if part.is_admitted:
+            self._serves()
             return True
         count = part.count_lines()
         admitted = self._pace.admitted(self._pace.at_once(count), now_s)
@@ -140,17 +147,31 @@ class Pacer:
         if admitted < count:
             lines.split(part, admitted)
         part.is_admitted = True
+        self._serves()
         return True
 
-    def worked(self, seconds: float) -> None:
-        """Count the time that the client's lines took."""
-        self._pace.worked(seconds)
+    def begins(self, *, is_answering: bool) -> None:
+        """
+        What the client has sent is served as far as it is admitted.
+
+        :param is_answering: whether it is told more of what was admitted before.
+        """
+        self._began_s = self._seconds() if is_answering else None
+
+    def ends(self) -> None:
+        """Count the time that its lines took; to find that none is admitted costs it nothing."""
+        if self._began_s is not None:
+            self._pace.worked(self._seconds() - self._began_s)
 
     def stop(self) -> None:
         """The connection ends."""
         if self._release is not None:
             self._release.cancel()
             self._release = None
+
+    def _serves(self) -> None:
+        if self._began_s is None:
+            self._began_s = self._seconds()
 
     def _hold(self, wait_s: float) -> None:
         if self._release is not None:

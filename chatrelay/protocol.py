@@ -242,15 +242,15 @@ class RelayProtocol(LineReceiver):
     def _pace(self, session: Session, received_bytes: int) -> None:
         limits = self.relay.limits
         if limits.lines_per_s or limits.bytes_per_s:
-            self.pacer = self.pacer or Pacer(limits, self._clock, session.gate)
+            self.pacer = self.pacer or Pacer(self.relay, self._clock, session.gate)
             self.pacer.received(received_bytes)
         elif self.pacer is not None and not self.pacer.is_holding:
             self.pacer = None
         set_read_size(self.transport, received_bytes, is_paced=self.pacer is not None)
 
     def _work(self, session: Session) -> None:
-        pacer = self.pacer
-        began_s = self.relay.seconds() if pacer is not None else 0.0
+        if (pacer := self.pacer) is not None:
+            pacer.begins(is_answering=session.is_answering)
         try:
             while not self.paused and session.state is not State.CLOSED:
                 if session.is_answering:
@@ -263,7 +263,7 @@ class RelayProtocol(LineReceiver):
             if self._ended and not self.paused:
                 session.end_of_input()
             if pacer is not None:
-                pacer.worked(self.relay.seconds() - began_s)
+                pacer.ends()
             self.relay.flow.shed()
         except Exception:
             _log.failure("serving {peer} failed; its connection is closed", peer=session.peer)

@@ -262,6 +262,26 @@ class PacedTests(SynchronousTestCase):
             answered += len(alice.lines(b"/ping"))
         self.assertEqual(answered, 10)
 
+    def test_who_asks_line_by_line_is_served_at_the_pace(self) -> None:
+        """Looking whether a line is admitted takes time, too, which is not the client's."""
+        world = World(Limits(lines_per_s=10, burst_s=1))
+        looked = [0.0]
+
+        def seconds() -> float:
+            looked[0] += 0.00005
+            return world.clock.seconds() + looked[0]
+
+        world.relay.seconds = seconds
+        alice = world.join(b"alice")
+        for _ in range(50):
+            alice.send(b"/ping\n")
+            while not alice.told():
+                # As timers do: at the moment for which they were set.
+                world.clock.rightNow = min(call.getTime() for call in world.clock.getDelayedCalls())
+                world.settle()
+                # Of each line a tenth of a second, and a little for what it takes.
+                self.assertLess(world.clock.seconds(), 10.0)
+
     def test_time_counts_of_lines_that_came_together_too(self) -> None:
         """They are counted one by one, up to the end of the turn in which they were too many."""
         now_s = [0.0]
