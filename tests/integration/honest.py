@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 
 from tests.integration.relay_process import Client
@@ -15,6 +16,7 @@ class Pair:
     Two clients that answer each other.
 
     :ivar round_trips_s: how long each question took until its answer was read.
+    :ivar clients: both.
     """
 
     def __init__(self, address: tuple[str, int], number: int) -> None:
@@ -23,6 +25,7 @@ class Pair:
         self._asking, self._answering = f"ask{number}", f"answer{number}"
         self._asker = Client(address, self._asking)
         self._answerer = Client(address, self._answering)
+        self.clients = (self._asker, self._answerer)
         self._count = 0
         self._due_s = 0.0
 
@@ -69,15 +72,19 @@ class Honest:
             pair.round_trips_s.clear()
         while time.monotonic() < ends_s:
             pair = min(self._pairs, key=lambda one: one.due_s)
-            time.sleep(max(0.0, pair.due_s - time.monotonic()))
+            self._hear_nothing_until(pair.due_s)
             pair.ask()
         return [took_s for pair in self._pairs for took_s in pair.round_trips_s]
 
     def ask(self) -> None:
-        """Let each pair ask once, at its pace."""
+        """Let each pair ask once; who asks too often is served at the pace of the relay."""
         for pair in self._pairs:
-            time.sleep(max(0.0, pair.due_s - time.monotonic()))
             pair.ask()
+
+    def _hear_nothing_until(self, due_s: float) -> None:
+        sockets = [client.socket for pair in self._pairs for client in pair.clients]
+        came, _, _ = select.select(sockets, [], [], max(0.0, due_s - time.monotonic()))
+        assert not came, "somebody was sent something that nobody had asked"
 
     def close(self) -> None:
         """Leave."""

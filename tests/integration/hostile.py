@@ -259,12 +259,15 @@ def _read_all(clients: list[Client]) -> None:
 
 
 def _settle(process: RelayProcess) -> None:
-    """Wait until the relay has nothing to do any more."""
+    """Wait until the relay has had nothing to do for a while."""
+    used_s, since_s = process.used_s(), time.monotonic()
 
     def is_idle() -> bool:
-        before_s = process.used_s()
-        time.sleep(_LOOK_S)
-        return process.used_s() - before_s < _LOOK_S / 100
+        nonlocal used_s, since_s
+        now_s = time.monotonic()
+        if process.used_s() - used_s > _LOOK_S / 100:
+            used_s, since_s = process.used_s(), now_s
+        return now_s - since_s > _LOOK_S
 
     eventually("the relay is idle", is_idle)
 

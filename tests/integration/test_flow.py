@@ -222,7 +222,7 @@ class SlowReaders(RelayTestCase):
             ann.expect("%ben%pong")
             round_trips.append(time.perf_counter() - sent_s)
             # A hundred a second see it as well as thousands, and leave the machine to others.
-            time.sleep(0.01)
+            self.assertFalse(sending["steady-small"].ended.wait(0.01))
         relay.wait_for_log("^dead at .* left after .*slow-consumer")
         # Its sender goes on: what it has still to say is answered.
         to_dead.send_bytes(b"x\n")  # the end of the line that could not be sent whole
