@@ -116,7 +116,7 @@ class RelayProtocol(LineReceiver):
             return
         if not session.bytes_in and not self._first_bytes(session, data):
             return
-        session.turn_begins(len(data))
+        session.turn_begins(len(data), self.factory.turn)
         self._lines.append(data)
         limits = self.relay.limits
         if limits.lines_per_s or limits.bytes_per_s or self.pacer is not None:
@@ -131,7 +131,7 @@ class RelayProtocol(LineReceiver):
             try:
                 self._work(session)
             finally:
-                turn.end_read()
+                turn.end_read(session.served_s if self.is_waiting else None)
 
     def lineReceived(self, line: bytes) -> None:
         """Serve one line that is not part of a run."""

@@ -33,6 +33,8 @@ _SHARE_OF_TURN = 0.5
 _READS_PER_QUIET_TURN = 8
 # Where one read writes to more, joining what others write to them too saves more than that call.
 _FEW = 8
+# Twenty short reads of commands took 60 ms together; this much of its own each has all the same.
+_LEAST_SHARE = 1 / 16
 
 _log = Logger(namespace="chatrelay")
 
@@ -77,6 +79,15 @@ class Turn:
         self._written_in_round: deque[Sender] = deque()
         self._waiting: deque[Callable[[], None]] = deque()
         self._left_in_round = 0
+        self._spent_s = 0.0  # by short reads that took all they might
+
+    def share_s(self, most_s: float) -> float:
+        """
+        How long a short read may be served now, of which each may take so much by itself.
+
+        Where many come at once that take all they may, they have it together.
+        """
+        return max(most_s * _LEAST_SHARE, most_s - self._spent_s)
 
     def add(self, sender: Sender, urgency: Urgency) -> None:
         """Have `sender` send when its turn or its round ends."""
@@ -92,9 +103,15 @@ class Turn:
         """What is written from now on comes of one short read."""
         self._is_reading = True
 
-    def end_read(self) -> None:
-        """The read has been served."""
+    def end_read(self, began_s: float | None = None) -> None:
+        """
+        The read has been served.
+
+        :param began_s: since when, if it took all that it might, and waits for another turn.
+        """
         self._is_reading = False
+        if began_s is not None:
+            self._spent_s += self._clock.seconds() - began_s
         if len(self._written) > _FEW:
             self._schedule()
         elif self._written and not self._is_scheduled:
@@ -118,6 +135,7 @@ class Turn:
 
     def _end(self) -> None:
         self._is_scheduled = False
+        self._spent_s = 0.0
         if self._written:
             self._quiet_reads = 0 if self._send_written() else _READS_PER_QUIET_TURN
         if self._waiting or self._written_in_round:

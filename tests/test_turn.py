@@ -149,6 +149,19 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual([self.read(*many), self.read(*few)], [[], []])
         self.assertEqual(self.pass_turn(), [writer.name for writer in [*many, *few]])
 
+    def test_short_reads_that_take_all_they_may_have_it_together(self) -> None:
+        shares = []
+        for _ in range(4):
+            began_s, share_s = self.clock.seconds(), self.turn.share_s(0.004)
+            shares.append(share_s)
+            self.turn.begin_read()
+            self.clock.rightNow += share_s
+            self.turn.wait(lambda: None)
+            self.turn.end_read(began_s)
+        self.assertEqual(shares, [0.004, *[0.004 / 16] * 3])
+        self.pass_turn()
+        self.assertEqual(self.turn.share_s(0.004), 0.004)
+
     def test_what_is_written_outside_of_a_read_is_left_to_the_turn(self) -> None:
         x = self.writer("x")
         self.read(x)
