@@ -144,6 +144,16 @@ class DocumentTests(SynchronousTestCase):
             self.assertNotRegex(text, r"/(?:work|opt|home|tmp)/", name)
 
 
+def _source_of_the_relay() -> str:
+    """What it runs, without the table of error codes and without docstrings."""
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "chatrelay").rglob("*.py"))
+        if "client" not in path.relative_to(ROOT).parts and path.name != "errors.py"
+    )
+    return re.sub(r'"""[\s\S]*?"""', "", source)
+
+
 class ProtocolTableTests(SynchronousTestCase):
     """docs/protocol.rst has the same tables as the code."""
 
@@ -155,15 +165,7 @@ class ProtocolTableTests(SynchronousTestCase):
         self.assertEqual(written, {code: kind.sentence for code, kind in REFUSALS.items()})
 
     def test_codes_that_are_seen_today_are_those_that_the_relay_raises(self) -> None:
-        relay = [
-            path
-            for path in (ROOT / "chatrelay").rglob("*.py")
-            if "client" not in path.relative_to(ROOT).parts
-        ]
-        source = "".join(
-            path.read_text(encoding="utf-8") for path in relay if path.name != "errors.py"
-        )
-        source = re.sub(r'"""[\s\S]*?"""', "", source)
+        source = _source_of_the_relay()
         for code, _, today in self.document.table("Error codes"):
             raised = re.search(rf"(?<!isinstance\(refusal, )\b{REFUSALS[code].__name__}\(", source)
             raised = raised or re.search(rf"\braise {REFUSALS[code].__name__}\b", source)
@@ -183,6 +185,15 @@ class ProtocolTableTests(SynchronousTestCase):
             {name: float(number.replace(",", "")) for name, number in written.items()},
             {name: float(number) for name, number in expected.items()},
         )
+
+    def test_the_grammar_has_every_line_of_the_relay(self) -> None:
+        [grammar] = [block.text for block in self.document.blocks if block.language == "abnf"]
+        source = _source_of_the_relay()
+        for word in set(re.findall(r'b?f?"(![a-z]+[a-z-]*)', source)):
+            self.assertIn(f'%s"{word}"', grammar)
+        [end] = re.findall(r"\n *end +=(.*?)\n *help +=", grammar, re.DOTALL)
+        for word in set(re.findall(r'b?f?"!end ([a-z]+)', source)):
+            self.assertIn(f'%s"{word}"', end)
 
     def test_every_command_has_its_section(self) -> None:
         text = self.document.path.read_text(encoding="utf-8")
