@@ -1,7 +1,7 @@
 """
 How one client's conversation ends: it wants to, its time is up, or the relay has it leave.
 
-It also asks a client that wants it whether it is there (docs/protocol.rst, *Capabilities*).
+It also asks a client that wants it whether it is there (docs/protocol.rst, *Caps*).
 """
 
 from __future__ import annotations

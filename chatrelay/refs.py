@@ -1,6 +1,6 @@
 """
 The refs of one sender's accepted messages, so that asking again is safe
-(docs/protocol.rst, *Refs*).
+(docs/protocol.rst, *Sending again*).
 
 Messages that came and were accepted together are remembered together; one message is a run of
 one.

@@ -1,4 +1,4 @@
-"""Commands and their answers: docs/protocol.rst, *Commands and replies*."""
+"""Commands and their answers: docs/protocol.rst, *Commands*."""
 
 from __future__ import annotations
 

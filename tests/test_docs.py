@@ -120,6 +120,17 @@ class DocumentTests(SynchronousTestCase):
                 if fragment:
                     self.assertIn(fragment, ids[target], f"{name} links {link}")
 
+    def test_the_code_names_sections_that_there_are(self) -> None:
+        named = 0
+        for folder in ("chatrelay", "bench", "tests"):
+            for path in sorted((ROOT / folder).rglob("*.py")):
+                text = re.sub(r"\s+(?:# )?", " ", path.read_text(encoding="utf-8"))
+                for name, title in re.findall(r"(docs/\w+\.rst), \*([^*]+)\*", text):
+                    named += 1
+                    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+                    self.assertIn(title, lines, path)
+        self.assertGreater(named, 10)
+
     def test_python_blocks_compile(self) -> None:
         for document in DOCUMENTS.values():
             for block in document.blocks:

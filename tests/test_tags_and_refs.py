@@ -1,4 +1,4 @@
-"""Tags, and answers one can rely on: docs/protocol.rst, *Tags* and *Refs*."""
+"""Tags, and answers one can rely on: docs/protocol.rst, *Tags, refs and answers*."""
 
 from __future__ import annotations
 
