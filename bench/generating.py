@@ -54,3 +54,12 @@ def generate(relay: Relay, served: Served, **task: Any) -> dict[str, Any]:  # no
         return {"error": "the generator failed"}
     found: dict[str, Any] = json.loads(written)
     return found
+
+
+def generate_anew(relay: Relay, **task: Any) -> dict[str, Any]:  # noqa: ANN401
+    """As `generate`, with a relay that is started for it and then ended."""
+    served = relay.start()
+    try:
+        return generate(relay, served, **task)
+    finally:
+        served.end()

@@ -19,7 +19,7 @@ from typing import Any
 from bench import logins
 from bench.confirming import CONFIRMING, measuring
 from bench.dialects import DIALECTS, Dialect
-from bench.naming import BrokenTrafficError, Connection, Door, close_all, name_all
+from bench.naming import BrokenTrafficError, Door, close_all, in_clear, name_all
 from bench.process import Used, allow_files, cpu_s, memory_bytes
 from bench.rooms.dialects import ROOM_DIALECTS
 from bench.rooms.measuring import MEASURING
@@ -78,7 +78,7 @@ def throughput(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str, 
     took_s, _ = exchange(dialect, plan, senders, receivers, delivered)
     server_s, shares = used.since(took_s)
     if task.get("has_history"):
-        logins.check_history(_in_clear(receivers[0]))
+        logins.check_history(in_clear(receivers[0]))
     close_all([*senders, *receivers])
     return {
         **({"tls": senders[0].agreed} if isinstance(senders[0], Secured) else {}),
@@ -113,7 +113,7 @@ def round_trips(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str,
     """
     pause_s = task.get("pause_s", 0.0)
     names = ("p000", "q000")
-    ends = [_in_clear(end) for end in name_all(door, dialect, names)]
+    ends = [in_clear(end) for end in name_all(door, dialect, names)]
     text = make_text(0, 0, 0, task["size"])
     there, back = dialect.message(names[1], text), dialect.message(names[0], text)
     came_there = len(dialect.delivered(names[0], names[1], text))
@@ -148,12 +148,6 @@ def round_trips(dialect: Dialect, door: Door, task: dict[str, Any]) -> dict[str,
         "p50_us": times_ns[len(times_ns) // 2] / 1000,
         "p99_us": times_ns[len(times_ns) * 99 // 100] / 1000,
     }
-
-
-def _in_clear(end: Connection) -> socket.socket:
-    if isinstance(end, Secured):
-        raise BrokenTrafficError("round trips are not measured over TLS")
-    return end
 
 
 def _receive(dialect: Dialect, end: socket.socket, size: int) -> None:

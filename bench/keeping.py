@@ -9,7 +9,7 @@ from dataclasses import astuple
 from typing import Any
 
 from bench.confirming.mail import CROWDS
-from bench.generating import generate
+from bench.generating import generate, generate_anew
 from bench.owned import Owned
 from bench.process import Served
 from bench.relay import Relay
@@ -98,11 +98,7 @@ class Keeping:
             "seconds": self._seconds,
         }
         if not relay.name.startswith(OWNED):
-            served = relay.start()
-            try:
-                return generate(relay, served, **asked)
-            finally:
-                served.end()
+            return generate_anew(relay, **asked)
         if not relay.has_accounts:
             return {"error": "its names can not be owned"}
         with self._owned.started(relay) as (served, tokens):

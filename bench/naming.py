@@ -188,6 +188,17 @@ def _begin(door: Door, dialect: Dialect, name: str, number: int) -> _Naming:
     return _SecuredNaming(door, dialect, name, number, door.context)
 
 
+def in_clear(end: Connection) -> socket.socket:
+    """
+    A connection without TLS.
+
+    :raises BrokenTrafficError: it has it.
+    """
+    if isinstance(end, Secured):
+        raise BrokenTrafficError("this is not measured over TLS")
+    return end
+
+
 def close_all(connections: Iterable[Connection]) -> None:
     """Close at once, so that no port is kept waiting for stray packets."""
     for connection in connections:

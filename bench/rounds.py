@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.dialects import DIALECTS
 from bench.disk import data_directory, file_system, sync_times_us
-from bench.generating import begin, generate, output
+from bench.generating import begin, generate, generate_anew, output
 from bench.keeping import SIZE, Keeping
 from bench.logins import owned_names
 from bench.owned import Owned
@@ -216,33 +216,20 @@ class Bench:
         }
 
     def _connect(self, relay: Relay, _: int) -> dict[str, Any]:
-        served = relay.start()
-        try:
-            return generate(
-                relay,
-                served,
-                kind="connections",
-                count=min(self._extent.connections, self._files - _OTHER_FILES),
-                at_once=relay.at_once,
-                settle_s=self._extent.settle_s,
-            )
-        finally:
-            served.end()
+        return generate_anew(
+            relay,
+            kind="connections",
+            count=min(self._extent.connections, self._files - _OTHER_FILES),
+            at_once=relay.at_once,
+            settle_s=self._extent.settle_s,
+        )
 
     def _log_in(self, relay: Relay, _: int) -> dict[str, Any]:
         if not relay.has_accounts:
             return {"error": "its names can not be owned"}
-        served = relay.start()
-        try:
-            return generate(
-                relay,
-                served,
-                kind="logins",
-                count=self._extent.logins,
-                seconds=self._extent.seconds,
-            )
-        finally:
-            served.end()
+        return generate_anew(
+            relay, kind="logins", count=self._extent.logins, seconds=self._extent.seconds
+        )
 
     def _return(self, relay: Relay, number: int) -> dict[str, Any]:
         if not relay.has_accounts:

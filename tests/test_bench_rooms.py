@@ -15,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.dialects import Step
-from bench.generating import generate
+from bench.generating import generate_anew
 from bench.naming import BrokenTrafficError
 from bench.relay import Relay
 from bench.relays import RELAYS
@@ -318,13 +318,7 @@ class ServerTests(SynchronousTestCase):
                 yield RELAYS[name]
 
     def measured(self, relay: Relay, party: Party, **task: Any) -> dict[str, Any]:
-        served = relay.start()
-        try:
-            return generate(
-                relay, served, party=astuple(party), size=SIZE, at_once=relay.at_once, **task
-            )
-        finally:
-            served.end()
+        return generate_anew(relay, party=astuple(party), size=SIZE, at_once=relay.at_once, **task)
 
     def test_fan_out(self) -> None:
         for relay in self.there():

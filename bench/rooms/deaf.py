@@ -5,9 +5,9 @@ from __future__ import annotations
 import select
 import socket
 
-from bench.naming import BrokenTrafficError, Door, close_all, name_all
+from bench.naming import BrokenTrafficError, Door, close_all, in_clear, name_all
 from bench.rooms.dialects import Lines
-from bench.rooms.joining import in_clear, take_steps
+from bench.rooms.joining import take_steps
 
 _NAME, _FILLER = "z00000", "y00000"
 _SMALL_BYTES = 4096

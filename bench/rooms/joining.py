@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from bench.dialects import Step
-from bench.naming import BrokenTrafficError, Connection, Door, name_all
+from bench.naming import BrokenTrafficError, Door, in_clear, name_all
 from bench.rooms.dialects import RoomDialect
 from bench.rooms.party import Party
 
@@ -92,14 +92,3 @@ def _take(answers: dict[int, bytes], number: int, data: bytes, step: Step) -> No
     if any(refusal in data for refusal in _REFUSALS):
         raise BrokenTrafficError(f"a member was told {data[-200:]!r}")
     answers[number] = data[-_RECEIVE_BYTES:]
-
-
-def in_clear(end: Connection) -> socket.socket:
-    """
-    A connection without TLS.
-
-    :raises BrokenTrafficError: it has it.
-    """
-    if not isinstance(end, socket.socket):
-        raise BrokenTrafficError("rooms are not measured over TLS")
-    return end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from typing import Any
 
-from bench.generating import generate
+from bench.generating import generate_anew
 from bench.relay import Relay
 from bench.rooms.party import FAN_OUT, PACED, Party, in_rooms_of
 
@@ -63,10 +63,4 @@ def _large_and_small(relay: Relay, number: int, *, seconds: float, members: int)
 
 
 def _generate(relay: Relay, party: Party, **task: Any) -> dict[str, Any]:  # noqa: ANN401
-    served = relay.start()
-    try:
-        return generate(
-            relay, served, party=astuple(party), size=SIZE, at_once=relay.at_once, **task
-        )
-    finally:
-        served.end()
+    return generate_anew(relay, party=astuple(party), size=SIZE, at_once=relay.at_once, **task)
