@@ -296,6 +296,17 @@ class AckTests(Case):
         self.assertEqual(self.client._outgoing._kept, 0)
         self.assertFalse(self.client._outgoing.awaits_answer)
 
+    def test_cancelled_before_it_was_stored(self) -> None:
+        """Nor does what was cancelled even before the first answer, once that is there."""
+        sending = self.client.send("bob", "hi", wait="acked")
+        ref = self.messages()[0].partition(b" ")[0]
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.assertTrue(self.client._outgoing.awaits_answer)
+        self.relay.say(ref + b" !stored bob id=7")
+        self.assertEqual(self.client._outgoing._kept, 0)
+        self.assertFalse(self.client._outgoing.awaits_answer)
+
     def test_takes_no_place(self) -> None:
         """Who waits for acks does not keep others from sending."""
         for _ in range(MAX_UNANSWERED):

@@ -169,6 +169,8 @@ class Outgoing:
         elif asked in self._unacked:
             del self._unacked[asked]
             self._drop(asked)
+        elif asked.message is not None:
+            asked.message.wait = "sent"  # its ack may never come
 
     def _may_write(self, asked: _Asked) -> bool:
         if len(self._written) >= MAX_UNANSWERED:
