@@ -342,6 +342,18 @@ class RoomTests(Case):
             self.successResultOf(ending)
             self.successResultOf(self.program.interrupted())
 
+    def test_left_too_late(self) -> None:
+        """Nor is the room forgotten, in which a message has taken too long."""
+        self.begin_in(timeout_s=5)
+        self.answer(self.GUEST)
+        self.answer(*self.JOINED)
+        self.clock.advance(6)
+        self.assertEqual(self.successResultOf(self.ending), EXIT_TIMED_OUT)
+        ending = self.program.interrupted()  # as whenever the reactor stops
+        self.assertNoResult(ending)
+        self.assertEqual(self.answer(b"!left #ops carol"), "/leave #ops")
+        self.successResultOf(ending)
+
     def test_interrupted_early(self) -> None:
         """Nothing is left that was not entered."""
         self.start(to="#ops")

@@ -125,17 +125,16 @@ class SendProgram(Protocol):
         self._client = client
         ensureDeferred(self._follow(client)).addErrback(self._finished.errback)
         await self._finished
-        self._leave()
-        if self._first_failure is None:
+        if self._first_failure is not None:
+            self._say(self._what_failed(*self._first_failure))
+        # A relay that does not answer is not waited for longer than `interrupted` does.
+        if EXIT_TIMED_OUT not in self._statuses:
+            self._leave()
             await self._reconnector.close()
-            return EXIT_OK
-        self._say(self._what_failed(*self._first_failure))
-        if EXIT_TIMED_OUT not in self._statuses:  # a relay that does not answer is not waited for
-            await self._reconnector.close()
-        return next(status for status in _WORST_FIRST if status in self._statuses)
+        return next((status for status in _WORST_FIRST if status in self._statuses), EXIT_OK)
 
     def interrupted(self) -> Deferred[None]:
-        """The program is ended by a signal; fires when it may end, within `LEAVE_TIMEOUT_S`."""
+        """The program ends, perhaps by a signal; fires when it may, within `LEAVE_TIMEOUT_S`."""
         self._is_over = True
         return self._leave().addTimeout(LEAVE_TIMEOUT_S, self._clock).addErrback(_too_late)
 
