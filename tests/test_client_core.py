@@ -1,4 +1,4 @@
-"""The client's pure core: what a relay's lines mean, and which answers belong to which line."""
+"""The client's pure core: what a relay's lines mean, and how messages and commands are written."""
 
 from datetime import UTC, datetime
 
@@ -46,6 +46,17 @@ class ParsingTests(SynchronousTestCase):
             (b"@ref=7 !sent bob", Reply("sent", ("bob",), "", {"ref": "7"})),
         ]:
             self.assertEqual(parse_line(line), expected, line)
+
+    def test_value(self) -> None:
+        """An argument with a key, wherever it stands; the first of several."""
+        for line, value in [
+            (b"!stored bob id=7", "7"),
+            (b"!stored bob x=1 id=a=b id=8", "a=b"),
+            (b"!stored bob id=", ""),
+            (b"!stored id bob xid=7 id", None),
+            (b"!stored", None),
+        ]:
+            self.assertEqual(parse_line(line).value("id"), value, line)
 
     def test_unreadable(self) -> None:
         """What is neither message nor reply is kept as it came."""

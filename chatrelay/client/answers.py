@@ -6,7 +6,7 @@ Pure.  What waits, and on which connection it is written, is `chatrelay.client.o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chatrelay.client.core import (
@@ -261,13 +261,17 @@ class Answers:
         target = named if named is not None else asked.next_unanswered()
         if target is None:
             return True
-        identity = next((word[3:] for word in reply.arguments[1:] if word.startswith("id=")), None)
-        asked.take(target, Answer(target, state, identity))
+        asked.take(target, Answer(target, state, reply.value("id")))
         return True
 
     def _new_ref(self) -> str:
         self._next += 1
         return f"{self._prefix}{self._next}"
+
+
+def replies(events: Sequence[Event], *words: str) -> list[Reply]:
+    """Of the lines of an answer the replies with one of these words."""
+    return [event for event in events if isinstance(event, Reply) and event.word in words]
 
 
 def _take_refusal(asked: AskedMessage, reply: Reply) -> None:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 
 from chatrelay.client import core
-from chatrelay.client.core import Event, Message, Reply
+from chatrelay.client.answers import replies
+from chatrelay.client.core import Event, Message
 from chatrelay.client.identity import check_own_secret, check_secret
 from chatrelay.client.rooms import RoomCommands
 from chatrelay.errors import ChatrelayError, Misuse
@@ -202,11 +203,6 @@ def _id_of(message: Message | str) -> str:
     if not identity:
         raise Misuse("This message has no id: connect with the cap 'id' or 'ack'.")
     return identity
-
-
-def replies(events: Sequence[Event], *words: str) -> list[Reply]:
-    """The replies with one of these words."""
-    return [event for event in events if isinstance(event, Reply) and event.word in words]
 
 
 def raise_refusal(events: list[Event]) -> list[Event]:

@@ -135,6 +135,11 @@ class Reply:
     sentence: str = ""
     tags: dict[str, str] = field(default_factory=dict)
 
+    def value(self, key: str) -> str | None:
+        """What stands in the argument ``KEY=…``; ``None`` if there is none."""
+        pairs = (word.partition("=") for word in self.arguments)
+        return next((value for found, is_pair, value in pairs if is_pair and found == key), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

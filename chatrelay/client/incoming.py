@@ -16,7 +16,7 @@ from typing import TypeGuard
 from twisted.internet.defer import ensureDeferred
 
 from chatrelay.client import display
-from chatrelay.client.commands import replies
+from chatrelay.client.answers import replies
 from chatrelay.client.completing import Known
 from chatrelay.client.conversations import Conversations
 from chatrelay.client.core import (
@@ -130,9 +130,8 @@ class Incoming:
                 self.tell(f"Not watched any more: {names}. {refusal.sentence} ({refusal.code})")
 
     async def _learn_names(self, client: Client) -> None:
-        for event in replies(await client.command("/who"), "who"):
-            if event.arguments:
-                self._know(event.arguments[0])
+        for name in await client.who():
+            self._know(name)
 
     async def _learn_verbs(self, client: Client) -> None:
         for event in replies(await client.command("/help"), "help"):
@@ -143,9 +142,8 @@ class Incoming:
     async def _enter_own_rooms(self, client: Client) -> None:
         """Learn of the rooms that the name is in already: it is owned, or has other devices."""
         asked = await client.command(f"/who {client.name}")
-        words = [word for event in replies(asked, "who") for word in event.arguments[1:]]
-        written = next((word[6:] for word in words if word.startswith("rooms=")), "")
-        rooms = [room for room in written.split(",") if is_room(room)]
+        told = (reply.value("rooms") for reply in replies(asked, "who"))
+        rooms = [room for room in next(filter(None, told), "").split(",") if is_room(room)]
         unknown = not_among(rooms, client.joined)
         for room in unknown:
             with suppress(Refusal):

@@ -7,10 +7,10 @@ Pure: how a command is written and answered is `chatrelay.client.library`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chatrelay.client.answers import replies
 from chatrelay.client.core import Event, Reply, check_room
 from chatrelay.errors import Misuse
 
@@ -60,7 +60,7 @@ class RoomCommands(ABC):
         """
         return self._about(room, "join").addCallback(
             lambda events: [
-                member for reply in _replies(events, "members") for member in reply.arguments[1:]
+                member for reply in replies(events, "members") for member in reply.arguments[1:]
             ]
         )
 
@@ -72,14 +72,14 @@ class RoomCommands(ABC):
         """Fires with the rooms that there are, as far as this client may know of them."""
         return self.command("/rooms").addCallback(
             lambda events: [
-                room_from(reply) for reply in _replies(events, "room") if reply.arguments
+                room_from(reply) for reply in replies(events, "room") if reply.arguments
             ]
         )
 
     def topic(self, room: str) -> Deferred[str]:
         """Fires with the topic of a room that this client is in; empty if it has none."""
         return self._about(room, "topic").addCallback(
-            lambda events: "".join(reply.sentence for reply in _replies(events, "topic")[:1])
+            lambda events: "".join(reply.sentence for reply in replies(events, "topic")[:1])
         )
 
     def set_topic(self, room: str, text: str) -> Deferred[None]:
@@ -122,8 +122,7 @@ class RoomCommands(ABC):
 def room_from(reply: Reply) -> Room:
     """Read ``!room #room members=N [kept] [members-only] [joined] [:topic]``."""
     name, *words = reply.arguments
-    counts = [word.partition("=")[2] for word in words if word.startswith("members=")]
-    count = counts[0] if counts else ""
+    count = reply.value("members") or ""
     return Room(
         name,
         int(count[:9]) if count.isascii() and count.isdigit() else 0,
@@ -132,10 +131,6 @@ def room_from(reply: Reply) -> Room:
         "joined" in words,
         reply.sentence,
     )
-
-
-def _replies(events: Iterable[Event], word: str) -> Sequence[Reply]:
-    return [event for event in events if isinstance(event, Reply) and event.word == word]
 
 
 def _word(name: str) -> str:

@@ -156,15 +156,15 @@ def _about_room(reply: Reply, own_name: str) -> str | None:
             f"The topic of {room}: {reply.sentence}" if reply.sentence else f"{room} has no topic."
         )
     if reply.word == "kept":
-        return _kept(room, words, own_name)
+        return _kept(reply, own_name)
     if reply.word == "room":
         return _listed(reply)
     return None
 
 
-def _kept(room: str, words: list[str], own_name: str) -> str:
-    owners = [word.partition("=")[2] for word in words if word.startswith("owner=")]
-    owner = owners[0] if owners else "its owner"
+def _kept(reply: Reply, own_name: str) -> str:
+    room, *words = reply.arguments
+    owner = reply.value("owner") or "its owner"
     whose = "you keep it" if same_name(owner, own_name) else f"{owner} keeps it"
     who = "only who is invited may join" if "members-only" in words else "everybody may join"
     return f"{room} stays when all have left: {whose}, and {who}."
