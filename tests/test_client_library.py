@@ -569,6 +569,8 @@ class CommandTests(ClientCase):
             lambda: stay_connected(self.clock, "tcp:localhost:1", "bob", caps=("acks",)),
         ):
             self.assertRaises(Misuse, misuse)
+        misuse = self.assertRaises(Misuse, client.invite, "#ops", "")
+        self.assertEqual(str(misuse), errors.BadName.sentence)
         self.assertEqual(self.relay.lines(), [])
 
     def test_one_line(self) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatrelay.client.answers import replies
-from chatrelay.client.core import Event, Reply, check_room
-from chatrelay.errors import Misuse
+from chatrelay.client.core import Event, Reply, check_name, check_room
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -108,15 +107,19 @@ class RoomCommands(ABC):
 
     def invite(self, room: str, name: str) -> Deferred[None]:
         """Let an owned name join a kept room: for its owner; fires with ``None``."""
-        return self._about(room, "invite", _word(name)).addCallback(_nothing)
+        return self._about_member(room, "invite", name).addCallback(_nothing)
 
     def remove(self, room: str, name: str) -> Deferred[None]:
         """Put a name out of a kept room: for its owner; fires with ``None``."""
-        return self._about(room, "remove", _word(name)).addCallback(_nothing)
+        return self._about_member(room, "remove", name).addCallback(_nothing)
 
     def _about(self, room: str, verb: str, *arguments: str) -> Deferred[list[Event]]:
         check_room(room)
         return self.command(" ".join([f"/{verb}", room, *arguments]))
+
+    def _about_member(self, room: str, verb: str, name: str) -> Deferred[list[Event]]:
+        check_name(name)
+        return self._about(room, verb, name)
 
 
 def room_from(reply: Reply) -> Room:
@@ -131,12 +134,6 @@ def room_from(reply: Reply) -> Room:
         "joined" in words,
         reply.sentence,
     )
-
-
-def _word(name: str) -> str:
-    if not name or " " in name:
-        raise Misuse("An argument of a command holds no space.")
-    return name
 
 
 def _nothing(_: object) -> None:
