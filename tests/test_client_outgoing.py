@@ -390,9 +390,7 @@ class _Relay:
 class AnyLossTests(Case):
     """Whatever is lost when, each message is accepted once, in order, and answered."""
 
-    @given(
-        st.lists(st.sampled_from(["send", "handle", "answer", "lose", "come back"]), max_size=40)
-    )
+    @given(st.lists(st.sampled_from(_STEPS), max_size=40))
     def test_once_and_in_order(self, steps: list[str]) -> None:
         self.start()
         relay = _Relay()

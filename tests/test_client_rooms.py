@@ -599,9 +599,7 @@ class AgainTests(SynchronousTestCase):
             self.clock,
             self.endpoint,
             Claim(b"carol", NEEDED_CAPS, self.SECRET),
-            lambda: Client(
-                self.clock, on_arrival=self.conversation.arrived, outgoing=self.outgoing
-            ),
+            self.make_client,
         )
         self.outgoing = Outgoing(self.clock.seconds, keeps=True)
         self.connect()

@@ -184,9 +184,11 @@ class SendProgram(Protocol):
             self._entering.cancel()
 
     def _enters_too_late(self) -> None:
-        why = "the relay has not answered." if self._trouble is None else str(self._trouble)
-        sentence = f"Not in {self._task.to} within {self._task.timeout_s:g} s: {why}"
-        self._end(EXIT_TIMED_OUT, f"{sentence} Nothing was sent.")
+        sentence = f"Not in {self._task.to} within {self._task.timeout_s:g} s:"
+        self._end(EXIT_TIMED_OUT, f"{sentence} {self._why_no_answer()} Nothing was sent.")
+
+    def _why_no_answer(self) -> str:
+        return "the relay has not answered." if self._trouble is None else str(self._trouble)
 
     async def _join_existing(self, client: Client, room: str) -> None:
         """Join a room, unless one is in it; none is made, in which nobody would read."""
@@ -264,7 +266,7 @@ class SendProgram(Protocol):
         limit = f"within {self._task.timeout_s:g} s"
         if stored:
             return f"Stored for {self._task.to}, but not acked {limit}."
-        why = "the relay has not answered." if self._trouble is None else str(self._trouble)
+        why = self._why_no_answer()
         return f"Not {self._task.wait} {limit}: {why} It may or may not have arrived."
 
     def _settled(self) -> None:

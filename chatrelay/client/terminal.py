@@ -91,7 +91,6 @@ class TerminalProgram:
             colour="NO_COLOR" not in os.environ,
             reading=Reading(reactor, places),
         )
-        self._outgoing = Outgoing(reactor.seconds, keeps=True)
         self._keeping: IDelayedCall | None = None
         self._reconnector = self._make_reconnector()
         self._final: ChatrelayError | None = None

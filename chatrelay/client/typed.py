@@ -1,7 +1,7 @@
 """
 What a typed line means.
 
-Pure: the target is a value here; who follows it is `chatrelay.client.conversation`.
+Pure: the target is a value here; who follows it is `chatrelay.client.target`.
 """
 
 from __future__ import annotations
