@@ -382,6 +382,10 @@ class WaitingTests(SynchronousTestCase):
         self.connect()
 
     def connect(self) -> list[bytes]:
+        self.come_back()
+        return self.messages()
+
+    def come_back(self) -> None:
         waiting = ensureDeferred(self.relays.__anext__())
         while not self.endpoint.attempts:
             self.clock.advance(1)
@@ -390,7 +394,6 @@ class WaitingTests(SynchronousTestCase):
         self.relay.say(b"!welcome carol :Hi.")
         self.clock.advance(0)
         self.conversation.attach(self.successResultOf(waiting))
-        return self.messages()
 
     def messages(self) -> list[bytes]:
         return [line for line in self.relay.lines() if b" %" in line]
@@ -427,6 +430,34 @@ class WaitingTests(SynchronousTestCase):
             for line in self.relay.lines():
                 self.relay.say(line.partition(b" ")[0] + b" !online bob")
             self.assertEqual(self.conversation.target, "bob")
+
+    def serve(self) -> list[str]:
+        """Answer what was written; returns the messages, and who is to be watched or not."""
+        served: list[str] = []
+        while self.relay.value():
+            for line in self.relay.lines():
+                ref, _, asked = line.decode().partition(" ")
+                answer = "pong ."
+                if asked.startswith("%"):
+                    answer = f"stored {asked.split('%')[1]} id=1"
+                elif asked.startswith("/watch "):
+                    answer = asked.replace("/watch", "online")
+                served += [asked] if asked.startswith(("%", "/watch", "/unwatch")) else []
+                self.relay.say(f"{ref} !{answer}".encode())
+        return served
+
+    def test_two_targets_in_the_gap(self) -> None:
+        """The first one is watched until what was typed for it is on its way."""
+        self.start()
+        self.conversation.typed("%dave%hi")
+        self.serve()
+        self.lose()
+        for line in ("%bob%one", "two", "%dave%three"):
+            self.conversation.typed(line)
+        self.come_back()
+        first = ["%bob%one", "/watch dave", "/watch bob", "%bob%two"]
+        self.assertEqual(self.serve(), [*first, "/unwatch bob", "/watch dave", "%dave%three"])
+        self.assertEqual(self.conversation.target, "dave")
 
     def test_unanswered(self) -> None:
         """What was on its way goes again under an owned name; that is told."""

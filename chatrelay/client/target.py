@@ -96,6 +96,9 @@ class Target:
         earlier = self._followed[: self._followed.index(choice)] if choice.here else []
         for previous in earlier:
             self._unfollow(previous)
+        return await self._watch(choice)
+
+    async def _watch(self, choice: Choice) -> WhyNot | None:
         if is_room(choice.name):
             return None
         if self._client is None:
@@ -217,7 +220,8 @@ class Target:
             self.choose(to)
         choice = self.choice
         if choice is not None and (to is not None or self.is_owned(choice.name)):
-            self.settle(choice, await self.follow(choice))
+            # Lines may wait that were typed for those before it: they are followed still.
+            self.settle(choice, await self._watch(choice))
 
     def detach(self) -> None:
         """The connection is lost."""
