@@ -641,6 +641,12 @@ class ReceiveTests(ClientCase):
             (message.sender, message.to, message.conversation), ("carol", "bob", "bob")
         )
 
+    def test_caps(self) -> None:
+        """Those that the relay has granted; "none" is none of them."""
+        for said, caps in [(b"!caps id time", ("id", "time")), (b"!caps none", ()), (b"!caps", ())]:
+            self.relay.say(said)
+            self.assertEqual(self.client.caps, caps)
+
     def test_echo_is_an_event(self) -> None:
         """Events are all there is."""
         self.relay.say(b"@to=bob %carol%sent elsewhere")

@@ -28,6 +28,11 @@ class Commands(RoomCommands):
     def name(self) -> str:
         """The name this client has."""
 
+    @property
+    @abstractmethod
+    def caps(self) -> tuple[str, ...]:
+        """What the relay adds to its lines on this connection."""
+
     @abstractmethod
     def one_line_command(self, line: str) -> Deferred[list[Event]]:
         """Send a command that is answered by one line, when its effect is kept."""
@@ -169,14 +174,8 @@ class Commands(RoomCommands):
         :raises Misuse: at once: one of them is no cap.
         """
         core.check_caps(caps)
-        return self._command("caps", *(caps or ("none",))).addCallback(
-            lambda events: [
-                word
-                for event in replies(events, "caps")
-                for word in event.arguments
-                if word != "none"
-            ]
-        )
+        asking = self._command("caps", *(caps or ("none",)))
+        return asking.addCallback(lambda _: list(self.caps))
 
     def _command(self, verb: str, *arguments: str) -> Deferred[list[Event]]:
         return self.command(_written(verb, arguments))

@@ -292,7 +292,7 @@ class Client(Commands):
             # Whether or not it answers a command of this program.
             self._said_bye = self._said_bye or core.is_bye(event)
             if isinstance(event, Reply) and event.word == "caps":
-                self._caps = event.arguments
+                self._caps = tuple(cap for cap in event.arguments if cap != "none")
             if self._outgoing.take(event, len(line)) or self._serve(event):
                 continue
             self._on_arrival(event)
