@@ -327,6 +327,32 @@ class ReadingTests(Case):
         self.connect()
         self.assertEqual(self.shown, ["0", "1", "2", "3"])
 
+    def test_another_name_meanwhile(self) -> None:
+        """What a name has missed is not asked of another one's log: it is there the next time."""
+        for news in ([], [b"@id=y7 %bob%to karl"]):
+            self.begin(self.new_directory())
+            self.arrive(1, live=False)
+            self.connect()
+            self.settle()
+            self.arrive(PAGE + 1, live=False)
+            self.log.acked = self.count
+            self.start()
+            catching_up = self.connect(answer=False)
+            self.client.rename("karl", "his-secret")
+            *page, renaming, fence = self.relay.lines()
+            for line in page:
+                self.relay.say(*self.log.answer(line))
+            ref = renaming.partition(b" ")[0]
+            self.relay.say(ref + b" !welcome karl :Hi.", *news, fence.replace(b"/ping", b"!pong"))
+            self.read()
+            self.refuse(b" !error bad-id :No.")
+            self.successResultOf(catching_up)
+            self.assertEqual(self.told, [BEGINNING])
+            self.start()
+            self.connect()
+            missed = [text for text in self.shown if text != "to karl"]
+            self.assertEqual(missed, [str(number) for number in range(PAGE + 2)])
+
     def test_unknown_cursor(self) -> None:
         """A relay with another log: that is said, and it begins anew."""
         self.places.write(b"carol", Place("x99"))

@@ -31,6 +31,10 @@ END = "That is all that you missed."
 _UNKNOWN = "The relay does not know what was read last here: what was missed is not shown."
 
 
+class _AnotherNameError(Exception):
+    """The client has another name than the one whose log was asked for."""
+
+
 class Reading:
     """
     What the user of one program has seen, of one name after another.
@@ -88,8 +92,8 @@ class Reading:
                 await self._show_missed(client, show)
             if self._cursor is None:
                 await self._begin(client)
-        except Disconnected:
-            return  # it is asked for again on the next connection
+        except (Disconnected, _AnotherNameError):
+            return  # it is asked for again when this name is next connected
         except (NotAllowed, UnknownCommand):
             pass  # there is no log here
         except Refusal as refusal:
@@ -153,8 +157,15 @@ class Reading:
             self._tell(END)
 
     async def _page(self, client: Client, count: int) -> list[Message]:
+        key = self._key
         asking = client.history(count=count, after=self._cursor or None)
-        page = await asking.addTimeout(HISTORY_TIMEOUT_S, self._clock)
+        asking.addTimeout(HISTORY_TIMEOUT_S, self._clock)
+        try:
+            page = await asking
+        finally:
+            # After a /name the relay answers out of another log, or refuses the cursor there.
+            if {self._key, name_key(client.name)} != {key}:
+                raise _AnotherNameError
         return [message for message in page if is_id(message.id)]
 
     # -- what comes
