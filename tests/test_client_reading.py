@@ -47,7 +47,10 @@ class _Log:
         if verb == "/ping":
             return [f"{ref} !pong .".encode()]
         count = int(words[0])
-        if len(words) == 2:
+        if words[1:] and words[1].startswith("before="):
+            end = int(words[1].removeprefix("before=x"))
+            found = range(max(0, end - count), end)
+        elif len(words) == 2:
             start = int(words[1].removeprefix("after=x")) + 1
             if start > len(self.texts):
                 return [f"{ref} !error bad-id :No.".encode()]
@@ -201,6 +204,19 @@ class ReadingTests(Case):
         self.start()
         self.connect()
         self.assertEqual(self.shown, ["0", "1"])
+
+    def test_first_start_of_an_empty_log_and_much_since(self) -> None:
+        """All of it, from the first on: the relay by itself gives the newest of it."""
+        for count in (PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE - 1):
+            self.begin(self.new_directory())
+            self.connect()
+            self.arrive(count, live=False)
+            self.log.acked = count
+            for _ in range(2):
+                self.start()
+                self.connect()
+            self.assertEqual(self.shown, [str(number) for number in range(count)])
+            self.assertEqual(self.told, [BEGINNING, END])
 
     def test_pages(self) -> None:
         """However many they are."""

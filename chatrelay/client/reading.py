@@ -126,15 +126,16 @@ class Reading:
         self._seen = OrderedDict.fromkeys(unacked)
 
     async def _begin(self, client: Client) -> None:
-        for message in await self._page(client, 1):
+        for message in await self._page(client, count=1):
             self._cursor = message.id
         self._cursor = self._cursor or ""
 
     async def _show_missed(self, client: Client, show: Callable[[Message], None]) -> None:
         is_any = False
         while True:
+            was_empty = not self._cursor
             try:
-                page = await self._page(client, PAGE)
+                page = await (self._oldest if was_empty else self._page)(client)
             except BadId:
                 self._cursor = None  # the log begins anew, or it is another relay's
                 self._tell(_UNKNOWN)
@@ -151,14 +152,24 @@ class Reading:
                     self._see(identity)
                 self._cursor = identity
             self._keep()
-            if len(page) < PAGE:
+            # The oldest ones may be less than a page, and others follow them.
+            if not page or (len(page) < PAGE and not was_empty):
                 break
         if is_any:
             self._tell(END)
 
-    async def _page(self, client: Client, count: int) -> list[Message]:
+    async def _oldest(self, client: Client) -> list[Message]:
+        """The first messages of the log: without an id before them the relay gives the last."""
+        page = await self._page(client)
+        while len(page) == PAGE and (earlier := await self._page(client, before=page[0])):
+            page = earlier
+        return page
+
+    async def _page(
+        self, client: Client, count: int = PAGE, before: Message | None = None
+    ) -> list[Message]:
         key = self._key
-        asking = client.history(count=count, after=self._cursor or None)
+        asking = client.history(count=count, before=before, after=self._cursor or None)
         asking.addTimeout(HISTORY_TIMEOUT_S, self._clock)
         try:
             page = await asking
