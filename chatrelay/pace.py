@@ -80,7 +80,9 @@ class Pace:
         """Count the time that lines took, if it was more than so many should take."""
         # More than a turn's share is a collection, or another process.
         worth = min(seconds, self._limits.turn_s) * _LINES_PER_WORKING_S
-        self._lines -= max(0.0, worth - self._paid)
+        if self._limits.lines_per_s:
+            # Without that bound nothing would ever be paid back, until the bound is set.
+            self._lines -= max(0.0, worth - self._paid)
         self._paid = 0
 
     def _fill(self, now_s: float) -> None:

@@ -83,6 +83,16 @@ class PaceTests(SynchronousTestCase):
         self.assertAlmostEqual(pace.wait_s(1), 2.1)
         self.assertEqual([pace.admitted(1, 2.0), pace.admitted(1, 2.11)], [0, 1])
 
+    def test_time_is_not_owed_where_lines_have_no_bound(self) -> None:
+        """The bound may be set later: who has been served for long does not wait for hours."""
+        limits = Limits(bytes_per_s=1000)
+        pace = Pace(limits, 0.0)
+        for _ in range(1000):
+            self.assertEqual(pace.admitted(1, 0.0), 1)
+            pace.worked(0.003)
+        limits.change_to(Limits(bytes_per_s=1000, lines_per_s=10))
+        self.assertEqual(pace.admitted(100, 1.0), 10)
+
     def test_other_limits_hold_at_once(self) -> None:
         limits = Limits(lines_per_s=10, burst_s=10)
         pace = Pace(limits, 0.0)
