@@ -7,7 +7,7 @@ Until it is decided the client's connection is held, so that its answers keep th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,7 @@ from chatrelay.errors import Refusal
 from chatrelay.flow import Reason
 
 if TYPE_CHECKING:
+    from chatrelay.mailbox.mailbox import Mailbox
     from chatrelay.session import Session
 
 T = TypeVar("T")
@@ -51,6 +52,28 @@ def await_decision(
         session.gate.hold(Reason.DECISION)
         if is_counted and not session.is_named:
             session.relay.admission.set_claiming(session, True)
+
+
+def await_logs(
+    session: Session, unknown: Sequence[Mailbox], then: Callable[[], None], ref: bytes
+) -> None:
+    """
+    Do something once it is known what is in some logs, or that they can not be read.
+
+    :param unknown: those of which it is not known; with none it is done at once.
+    :param then: does it; it may raise a refusal.
+    :param ref: what a refusal carries.
+    """
+    mailboxes = session.relay.mailboxes
+    if not unknown or mailboxes is None:
+        then()
+        return
+
+    def load(decided: Decided[None]) -> None:
+        # One that can not be read is left to `then`; the others get what is sent.
+        mailboxes.load(unknown, lambda _: decided(None))
+
+    await_decision(session, load, lambda _: then(), ref)
 
 
 def _decided(

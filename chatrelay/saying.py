@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatrelay.claims import Decided
 from chatrelay.errors import NotAllowed, NotInRoom, Refusal, StoreFailed, UnknownRoom
 from chatrelay.names import Name, parse_room
 from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
-from chatrelay.pending import await_decision
+from chatrelay.pending import await_logs
 from chatrelay.rooms.room import Room
 from chatrelay.stamps import Stamp
 from chatrelay.wire import EVERYONE
@@ -84,21 +83,12 @@ def _when_known(session: Session, room: Room, then: Callable[[], None], ref: byt
 
     It is a member, or others could have all those logs looked at.
     """
-    unknown, mailboxes = room.unknown_logs(), session.relay.mailboxes
-    if not unknown or mailboxes is None:
-        then()
-        note_sent(session, 0)
-        return
 
-    def load(decided: Decided[None]) -> None:
-        # One that can not be read is left out; the others get the message.
-        mailboxes.load(unknown, lambda _: decided(None))
-
-    def loaded(_: None) -> None:
+    def when_known() -> None:
         then()
         note_sent(session, 0)
 
-    await_decision(session, load, loaded, ref)
+    await_logs(session, room.unknown_logs(), when_known, ref)
 
 
 def _say(session: Session, room: Room, target: bytes, name: Name, text: bytes, ref: bytes) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatrelay import wire
-from chatrelay.claims import Decided
 from chatrelay.errors import Refusal, StoreFailed, UnknownName
 from chatrelay.interfaces import RunRecipient
 from chatrelay.lines import Block
@@ -20,13 +19,14 @@ from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.mailbox.waiting import Pending
 from chatrelay.names import Name, is_room, parse_name
 from chatrelay.outcomes import accept, is_answered_again, note_sent, refusals, undelivered
-from chatrelay.pending import await_decision
+from chatrelay.pending import await_logs
 from chatrelay.refs import AcceptedRun
 from chatrelay.rooms.room import Room
 from chatrelay.saying import announce, say, say_run
 from chatrelay.stamps import Stamp
 
 if TYPE_CHECKING:
+    from chatrelay.relay import Relay
     from chatrelay.session import Session
 
 
@@ -54,8 +54,8 @@ def send(session: Session, line: bytes, ref: bytes) -> None:
         name = parse_name(target)
         names.setdefault(name.key, (target, name))
     targets = list(names.values())
-    if not _load_logs(session, targets, message.text, ref):
-        _send_to_all(session, message.text, ref, targets)
+    send_to_all = partial(_send_to_all, session, message.text, ref, targets)
+    await_logs(session, _unknown_logs(session.relay, targets), send_to_all, ref)
 
 
 def send_confirmed(session: Session, block: Block) -> int:
@@ -90,27 +90,12 @@ def send_confirmed(session: Session, block: Block) -> int:
     return served
 
 
-def _load_logs(
-    session: Session, targets: list[tuple[bytes, Name]], text: bytes, ref: bytes
-) -> bool:
-    """Hold the session until it is known what is in the logs; false if it is."""
-    mailboxes = session.relay.mailboxes
-    if mailboxes is None:
-        return False
-    found = [mailboxes.find(name.key) for _, name in targets]
-    unknown = [mailbox for mailbox in found if mailbox is not None and not mailbox.is_loaded]
-    if not unknown:
-        return False
-
-    def load(decided: Decided[None]) -> None:
-        # One that can not be read is refused by itself; the others get the message.
-        mailboxes.load(unknown, lambda _: decided(None))
-
-    def loaded(_: None) -> None:
-        _send_to_all(session, text, ref, targets)
-
-    await_decision(session, load, loaded, ref)
-    return True
+def _unknown_logs(relay: Relay, targets: list[tuple[bytes, Name]]) -> list[Mailbox]:
+    """The logs of some targets of which it is not known what is in them."""
+    if relay.mailboxes is None:
+        return []
+    found = [relay.mailboxes.find(name.key) for _, name in targets]
+    return [mailbox for mailbox in found if mailbox is not None and not mailbox.is_loaded]
 
 
 def _send_to_all(
