@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -13,17 +12,8 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from chatrelay.console import Peer
 from chatrelay.interfaces import Door
+from chatrelay.networks import parse_address
 from chatrelay.sockets import descriptor_of
-
-
-def host_of(address: IPv4Address | IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """
-    The host of an address; an IPv4 one that was mapped into IPv6 is an IPv4 one.
-
-    :raises ValueError: it is none.
-    """
-    host = ipaddress.ip_address(address.host.partition("%")[0])
-    return getattr(host, "ipv4_mapped", None) or host
 
 
 def peer_of(address: IAddress | None) -> tuple[Peer, bool]:
@@ -33,7 +23,7 @@ def peer_of(address: IAddress | None) -> tuple[Peer, bool]:
     :raises ValueError: its host is no address.
     """
     if isinstance(address, IPv4Address | IPv6Address):
-        host = host_of(address)
+        host = parse_address(address.host)
         return Peer(str(host), address.port), host.is_loopback
     return Peer("a Unix socket", 0), True
 
@@ -41,7 +31,7 @@ def peer_of(address: IAddress | None) -> tuple[Peer, bool]:
 def is_local(address: IAddress | None) -> bool:
     """Whether a peer is on this machine: it is reached over loopback or a Unix socket."""
     if isinstance(address, IPv4Address | IPv6Address):
-        return host_of(address).is_loopback
+        return parse_address(address.host).is_loopback
     return isinstance(address, UNIXAddress)
 
 

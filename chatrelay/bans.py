@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from chatrelay.claims import Decided
 from chatrelay.errors import BadLine, BadName, NotAllowed, Refusal
 from chatrelay.names import Name, parse_name
+from chatrelay.networks import Address, parse_address
 
 MAX_BANS = 10_000
 """Bans of one relay, at most."""
@@ -20,7 +21,6 @@ MAX_WHY_BYTES = 256
 CHANGED = b""
 """What is revoked, in the place of a name, when bans were changed beside a running relay."""
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Target = Name | Network
 
@@ -237,12 +237,11 @@ class Bans:
 
 
 def read_address(host: str) -> Address | None:
-    """The address that a host is, an IPv4 one where it was mapped into IPv6."""
+    """As `chatrelay.networks.parse_address`; ``None`` for what is no address."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return parse_address(host)
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def read_target(word: bytes) -> Target:

@@ -1,4 +1,4 @@
-"""What counts as one address where addresses are counted."""
+"""What a host's address is, and what counts as one address where addresses are counted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ import ipaddress
 _IPV6_NETWORK_BITS = 64
 # Of a site: as much as anybody is given for the asking, 65,536 of those.
 _IPV6_SITE_BITS = 48
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_address(host: str) -> Address:
+    """
+    The address that a host is, without its zone; one of IPv4 where it was mapped into IPv6.
+
+    :raises ValueError: it is none.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def network_of(host: str) -> str:
