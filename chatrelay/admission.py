@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from chatrelay.bans import Bans, sentence
-from chatrelay.errors import NotAllowed, RateLimited, Refusal, TooManyClients
+from chatrelay.bans import Bans, banned
+from chatrelay.errors import RateLimited, Refusal, TooManyClients
 from chatrelay.limits import Limits
 from chatrelay.networks import network_of, site_of
 from chatrelay.rates import Rates
@@ -129,8 +129,7 @@ class Admission:
             return None
         ban = self._bans.of_host(host)
         if ban is not None:
-            refusal = NotAllowed(sentence=sentence(ban, "Your address is banned"))
-            return NotAdmitted("its address is banned", refusal)
+            return NotAdmitted("its address is banned", banned(ban))
         limits, network = self._limits, network_of(host)
         shares = self._shares(network)
         if any(self._connections[who] >= limits.max_per_address * many for who, many in shares):

@@ -280,10 +280,15 @@ def shown(target: Target) -> bytes:
     return str(target.network_address if is_address else target).encode("ascii")
 
 
-def sentence(ban: Ban, what: str) -> str:
-    """Say to who is banned what is, until when, and why if that was said."""
-    written = f"{what} {until(ban)}"
-    return f"{written}: {ban.why.decode('utf-8')}" if ban.why else f"{written}."
+def banned(ban: Ban, *context: bytes) -> NotAllowed:
+    """
+    The refusal of who is banned: it says what is, until when, and why if that was said.
+
+    :param context: the name that is, as it is known to who is told.
+    """
+    what = "This name" if isinstance(ban.target, Name) else "Your address"
+    why = f": {ban.why.decode('utf-8')}" if ban.why else "."
+    return NotAllowed(*context, sentence=f"{what} is banned {until(ban)}{why}")
 
 
 def until(ban: Ban) -> str:

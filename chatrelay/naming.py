@@ -8,9 +8,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatrelay.bans import sentence
+from chatrelay.bans import banned
 from chatrelay.claims import Claim, Decided, Grant
-from chatrelay.errors import BadName, Insecure, NotAllowed, Refusal, TooManyClients
+from chatrelay.errors import BadName, Insecure, Refusal, TooManyClients
 from chatrelay.mailbox.log import Loaded
 from chatrelay.mailbox.mailbox import Mailbox
 from chatrelay.names import Name, parse_name
@@ -54,8 +54,7 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
     session may be closed by then.
 
     :raises BadName, NameReserved, NotAllowed, TooManyClients, Insecure, RateLimited: nobody has
-        to be asked
-        about this one.
+        to be asked about this one.
     """
     relay = session.relay
     name = parse_name(written)
@@ -87,7 +86,7 @@ def claim(session: Session, written: bytes, secret: bytes | None, ref: bytes) ->
 def _check_not_banned(relay: Relay, name: Name) -> None:
     ban = relay.bans.of_name(name.key)
     if ban is not None:
-        raise NotAllowed(name.shown, sentence=sentence(ban, "This name is banned"))
+        raise banned(ban, name.shown)
 
 
 def _decide(relay: Relay, claim: Claim, decided: Decided[Grant]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from chatrelay.bans import Ban, Target, includes, is_loopback, read_target, sentence, shown
+from chatrelay.bans import Ban, Target, banned, includes, is_loopback, read_target, shown
 from chatrelay.claims import Decided
 from chatrelay.commands.operators import close, connections_of, note, read_why
 from chatrelay.commands.verb import Verb, wrong_form
@@ -67,11 +67,9 @@ def _ban(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]:
 
 
 def _close_banned(relay: Relay, ban: Ban) -> int:
-    if isinstance(ban.target, Name):
-        refusal = NotAllowed(ban.target.shown, sentence=sentence(ban, "This name is banned"))
-    else:
-        refusal = NotAllowed(sentence=sentence(ban, "Your address is banned"))
-    return close(connections_of(relay, ban.target), "an operator banned it", refusal)
+    context = [ban.target.shown] if isinstance(ban.target, Name) else []
+    clients = connections_of(relay, ban.target)
+    return close(clients, "an operator banned it", banned(ban, *context))
 
 
 def _check_not_oneself(session: Session, target: Target) -> None:
