@@ -244,7 +244,7 @@ class TooManyClients(Refusal):
 
 
 class TooManyRooms(Refusal):
-    """More rooms than one connection may be in."""
+    """More rooms, or members or invitations of one, than there may be."""
 
     code = "too-many-rooms"
     sentence = "You are in as many rooms as you may be; /leave one first."

@@ -125,9 +125,7 @@ def _remove(session: Session, words: list[bytes], ref: bytes) -> Iterable[bytes]
     mailboxes, rooms = session.relay.mailboxes, session.relay.rooms
     mailbox = mailboxes.find(name.key) if mailboxes is not None else None
     account = mailbox.account if mailbox is not None else 0
-    keep = room.keep
-    assert keep is not None, "_room has looked"  # noqa: S101
-    if name.key not in room and account not in keep.accounts:
+    if name.key not in room and account not in _owned(session, room).accounts:
         raise UnknownName(words[1], sentence="This name is neither a member nor invited.")
     shown = words[1]
     if name.key in room:

@@ -1,4 +1,7 @@
-"""The commands about the log of one's own name (docs/protocol.rst, *The log of an owned name*)."""
+"""
+The commands about logs: one's own, and what was said in a kept room (docs/protocol.rst, *The log of
+an owned name*, *Kept rooms*).
+"""
 
 from __future__ import annotations
 
