@@ -336,11 +336,10 @@ class RelayProtocol(LineReceiver):
         if self.session is not None:
             self.session.close(refused.why, refused.refusal, lingers=False)
             return
-        self.relay.turned_away(peer, refused)
-        transport: Any = self.transport
-        if not self.relay.admission.told.refuse(peer.host):
+        if not self.relay.turned_away(peer, refused):
             self.abort()
             return
+        transport: Any = self.transport
         transport.write(error_line(refused.refusal) + self.delimiter)
         self.close(self.relay.limits.close_grace_s, lingers=False)
 

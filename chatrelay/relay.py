@@ -219,10 +219,13 @@ class Relay:
         for device in self.registry.devices(key):
             self.guard(device, partial(device.revoke, revision))
 
-    def turned_away(self, peer: Peer, refused: NotAdmitted) -> None:
-        """Count and log a connection that may not stay."""
+    def turned_away(self, peer: Peer, refused: NotAdmitted) -> bool:
+        """Count and log a connection that may not stay; returns whether it may be told why."""
         self.console.turned_away(peer, refused.why)
+        if not self.admission.told.refuse(peer.host):
+            return False
         self.statistics.refusals[refused.refusal.code] += 1
+        return True
 
     def _account_changed(self, key: bytes, revision: int) -> None:
         if key == CHANGED:

@@ -340,6 +340,8 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(client.told(), [b"!error rate-limited"][: number < 50])
             self.assertEqual(client.transport.aborted, number >= 50)
             self.assertFalse(client.is_connected)
+        # What nobody was told is no refusal that /stats counts.
+        self.assertEqual(world.relay.statistics.refusals["rate-limited"], 50)
 
     def test_through_a_proxy_its_own_address_is_not_counted(self) -> None:
         world = World(Limits(connects_per_min=2))
