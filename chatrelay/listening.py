@@ -105,7 +105,8 @@ def _endpoint(
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:  # Each kind of endpoint has its own.
-        if isinstance(error, LookupError) and description.startswith(SYSTEMD_PREFIX + ":"):
+        # Behind ``haproxy:``, too.
+        if isinstance(error, LookupError) and SYSTEMD_PREFIX in description.split(":"):
             raise NoSuchSocketError(
                 f"--port {written!a}: systemd has handed over no such socket; look whether its"
                 " .socket unit is started, and what its FileDescriptorName is"
@@ -114,14 +115,20 @@ def _endpoint(
             f"--port {written!a} is neither a number nor a Twisted endpoint string"
             f" such as tcp:{DEFAULT_PORT}: {error}"
         ) from None
+    if isinstance(endpoint, _WrapperServerEndpoint):  # of ``haproxy:``
+        _check_family(written, endpoint._wrappedEndpoint)
+        return ProxiedEndpoint(endpoint)
+    _check_family(written, endpoint)
+    return endpoint
+
+
+def _check_family(written: str, endpoint: IStreamServerEndpoint) -> None:
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         family = _family_of_inherited(endpoint.fileno)
         if family != endpoint.addressFamily:
             # Peers would have the addresses that chance put into memory.
             right = family.name.removeprefix("AF_")
             raise Misuse(f"--port {written!a}: that socket is one of domain={right}")
-    # Of ``haproxy:``.
-    return ProxiedEndpoint(endpoint) if isinstance(endpoint, _WrapperServerEndpoint) else endpoint
 
 
 class _ProxiedFactory(Factory):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from twisted.internet import endpoints
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -15,8 +16,10 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from chatrelay import listening
 from chatrelay.certificate import pair
 from chatrelay.errors import Misuse
 from chatrelay.factory import RelayFactory
@@ -166,9 +169,27 @@ class SystemdTests(ListeningTestCase):
             "systemd:domain=INET:index=0",
             "systemd:domain=INET6:name=chatrelay",
             "tls:systemd:domain=INET6:name=chatrelay-tls",
+            "haproxy:systemd:domain=INET:index=0",
+            "haproxy:systemd:domain=INET6:name=chatrelay",
         ):
             words = self.misuse(written, certificate_directory=self.directory)
             self.assertIn(f"--port {written!r}: systemd has handed over no such socket", words)
+
+    def test_one_of_another_family(self) -> None:
+        """Addresses read from it as of this one would be of what is in memory there."""
+        handed_over = socket.socket(socket.AF_UNIX)
+        self.addCleanup(handed_over.close)
+        sockets = ListenFDs([handed_over.fileno()])
+        self.patch(endpoints._SystemdParser, "_sddaemon", sockets)
+        listening._family_of_inherited.cache_clear()
+        self.addCleanup(listening._family_of_inherited.cache_clear)
+        for written in (
+            "systemd:domain=INET:index=0",
+            "tls:systemd:domain=INET:index=0",
+            "haproxy:systemd:domain=INET:index=0",
+        ):
+            words = self.misuse(written, certificate_directory=self.directory)
+            self.assertEqual(words, f"--port {written!r}: that socket is one of domain=UNIX")
 
     def test_what_is_none(self) -> None:
         for written in (
