@@ -178,13 +178,6 @@ class Door(NamedTuple):
     is_tls: bool
 
 
-class Shares(Protocol):
-    """A turn, in which those who are read have their time together."""
-
-    def share_s(self, most_s: float) -> float:
-        """How long somebody may be served now, of which each may take so much by itself."""
-
-
 class Connection(Readable, Protocol):
     """
     What a session asks of the door that its client came through.

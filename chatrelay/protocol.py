@@ -116,9 +116,9 @@ class RelayProtocol(LineReceiver):
             return
         if not session.bytes_in and not self._first_bytes(session, data):
             return
-        session.turn_begins(len(data), self.factory.turn)
+        turn, limits = self.factory.turn, self.relay.limits
+        session.turn_begins(len(data), turn.share_s(limits.turn_s))
         self._lines.append(data)
-        limits = self.relay.limits
         if limits.lines_per_s or limits.bytes_per_s or self.pacer is not None:
             self._pace(session, len(data))
         else:
@@ -126,7 +126,6 @@ class RelayProtocol(LineReceiver):
         if len(data) >= WAITING_READ_BYTES:
             self.wait_for_turn()
         elif not self.paused:
-            turn = self.factory.turn
             turn.begin_read()
             try:
                 self._work(session)
@@ -287,7 +286,7 @@ class RelayProtocol(LineReceiver):
         session = self.session
         if session is not None and session.state is not State.CLOSED and not session.gate.held:
             self.paused = False
-            session.turn_begins(0)
+            session.turn_begins(0, self.relay.limits.turn_s)
             self._work(session)
             self._read_on(session)
         if self._is_lost and not self.is_waiting:

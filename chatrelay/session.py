@@ -27,7 +27,7 @@ from chatrelay.errors import (
     UnknownCommand,
 )
 from chatrelay.flow import Backlog
-from chatrelay.interfaces import Connection, Shares
+from chatrelay.interfaces import Connection
 from chatrelay.leaving import Leaver
 from chatrelay.lines import Block, Overlong
 from chatrelay.names import Name
@@ -84,16 +84,15 @@ class Session(Leaver):
 
     # What comes from the client.
 
-    def turn_begins(self, received_bytes: int, turn: Shares | None = None) -> None:
+    def turn_begins(self, received_bytes: int, turn_s: float) -> None:
         """
-        Something was read, or what was held goes on; it gets `Limits.turn_s` at most.
+        Something was read, or what was held goes on.
 
-        :param turn: the one in which it was read, and is served with others.
+        :param turn_s: what it gets of the turn, `Limits.turn_s` at most.
         """
         now_s = self.relay.seconds()
         self.served_s = now_s
-        turn_s = self.relay.limits.turn_s
-        self._turn_ends_s = now_s + (turn_s if turn is None else turn.share_s(turn_s))
+        self._turn_ends_s = now_s + turn_s
         if received_bytes:
             self.heard_s = now_s
             self.bytes_in += received_bytes
