@@ -9,7 +9,7 @@ Nothing here knows a client or a socket.  The reading functions raise the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from chatrelay.errors import (
@@ -163,6 +163,23 @@ def error_line(refusal: Refusal) -> bytes:
     """The line that tells a peer of a refusal, without tags and end."""
     words = [b"!error", refusal.code.encode("ascii"), *refusal.context]
     return b" ".join(words) + b" :" + refusal.sentence.encode("utf-8")
+
+
+def cut_list(listed: bytes, separator: bytes, most_bytes: int) -> Iterator[bytes]:
+    """
+    Cut a list of words that may be too long for one line.
+
+    :param separator: what stands between two words, one byte.
+    :param most_bytes: each part but the last has so many, and what is left of a word.
+    :returns: the parts; none of an empty list.
+    """
+    start = 0
+    while start < len(listed):
+        end = listed.find(separator, start + most_bytes)
+        if end < 0:
+            end = len(listed)
+        yield listed[start:end]
+        start = end + 1
 
 
 def with_tags(tags: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]], line: bytes) -> bytes:

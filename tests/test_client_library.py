@@ -419,7 +419,7 @@ class CommandTests(ClientCase):
             (
                 client.who,
                 b"/who",
-                [b"!who bob since=x", b"!who carol", b"!end who 2"],
+                [b"!who bob since=x", b"!who bob since=x", b"!who carol", b"!end who 3"],
                 ["bob", "carol"],
             ),
             (lambda: client.who("bob"), b"/who bob", [b"!end who 0"], []),

@@ -378,7 +378,7 @@ class RoomTests(RoomCase):
         self.here = {"bob"}
         answers = self.answers
         self.answers = lambda line: (
-            ["!who carol idle=0 rooms=#ops,#dev", "!end who 1"]
+            ["!who carol idle=0 rooms=#ops", "!who carol idle=0 rooms=#dev", "!end who 2"]
             if line == "/who carol"
             else answers(line)
         )

@@ -137,6 +137,20 @@ class JoiningTests(SynchronousTestCase):
         self.assertEqual(refusal, b"!error not-in-room #ops")
         self.assertTrue(line.endswith(b"rooms="), line)
 
+    def test_who_shares_more_rooms_than_a_line_holds(self) -> None:
+        world = World(Limits(max_line_bytes=512))
+        rooms = [b"#%b%d" % ("ж".encode() * 28, n) for n in range(10, 74)]
+        alice, bob = world.join(b"alice"), world.join(b"bob")
+        for client in (alice, bob):
+            client.lines(*(b"/join " + room for room in rooms))
+        alice.told()
+        *lines, end = alice.lines(b"@ref=1 /who bob")
+        self.assertEqual(end, b"@ref=1 !end who %d" % len(lines))
+        self.assertLess(max(map(len, lines)), 512 + 1024)
+        parts = [line.partition(b" rooms=") for line in lines]
+        self.assertEqual(len({head for head, _, _ in parts}), 1)
+        self.assertEqual(b",".join(part for _, _, part in parts).split(b","), rooms)
+
 
 class SpeakingTests(SynchronousTestCase):
     """What one member says reaches all others, each as it asked for it."""

@@ -45,9 +45,12 @@ class Commands(RoomCommands):
             are here.
         """
         return self._command("who", target).addCallback(
-            lambda events: [
-                event.arguments[0] for event in replies(events, "who") if event.arguments
-            ]
+            # One that shares many rooms has several lines.
+            lambda events: list(
+                dict.fromkeys(
+                    event.arguments[0] for event in replies(events, "who") if event.arguments
+                )
+            )
         )
 
     def watch(self, *names: str) -> Deferred[dict[str, bool]]:

@@ -142,8 +142,8 @@ class Incoming:
     async def _enter_own_rooms(self, client: Client) -> None:
         """Learn of the rooms that the name is in already: it is owned, or has other devices."""
         asked = await client.command(f"/who {client.name}")
-        told = (reply.value("rooms") for reply in replies(asked, "who"))
-        rooms = [room for room in next(filter(None, told), "").split(",") if is_room(room)]
+        told = (reply.value("rooms") or "" for reply in replies(asked, "who"))
+        rooms = [room for some in told for room in some.split(",") if is_room(room)]
         unknown = not_among(rooms, client.joined)
         for room in unknown:
             with suppress(Refusal):

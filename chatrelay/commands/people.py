@@ -9,6 +9,7 @@ from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.errors import TooManyWatches
 from chatrelay.interfaces import Recipient
 from chatrelay.names import Name, is_room, parse_name, parse_room
+from chatrelay.wire import cut_list
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -36,21 +37,26 @@ def _who(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:
             holder.includes(recipient) or recipient.includes(holder)
         )
         if holder is not None and is_still_here and session.relay.may_see(key, holder.name.key):
-            yield _who_line(session, holder)
-            listed += 1
+            for line in _who_lines(session, holder):
+                yield line
+                listed += 1
         else:
             yield b""
     yield b"!end who %d" % listed
 
 
-def _who_line(session: Session, recipient: Recipient) -> bytes:
-    shared = session.relay.rooms.shared(session.name.key, recipient.name.key)
-    return b"!who %b since=%b idle=%d rooms=%b" % (
+def _who_lines(session: Session, recipient: Recipient) -> Iterator[bytes]:
+    """One, or more where the rooms are too many for one."""
+    relay = session.relay
+    head = b"!who %b since=%b idle=%d rooms=" % (
         recipient.name.shown,
-        session.relay.timestamp(int(recipient.connected_s * 1000)),
+        relay.timestamp(int(recipient.connected_s * 1000)),
         recipient.idle_s(),
-        b",".join([room.name.shown for room in shared]),
     )
+    shared = relay.rooms.shared(session.name.key, recipient.name.key)
+    rooms = b",".join([room.name.shown for room in shared])
+    for part in cut_list(rooms, b",", relay.limits.max_line_bytes) if rooms else (b"",):
+        yield head + part
 
 
 def _watch(session: Session, words: list[bytes], _ref: bytes) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from chatrelay.commands.verb import Verb, wrong_form
 from chatrelay.names import parse_room
 from chatrelay.pending import await_decision
 from chatrelay.rooms.room import Room
+from chatrelay.wire import cut_list
 
 if TYPE_CHECKING:
     from chatrelay.session import Session
@@ -53,14 +54,8 @@ def _joined_lines(session: Session, room: Room) -> Iterator[bytes]:
 def _member_lines(room: Room) -> Iterator[bytes]:
     head = b"!members " + room.name.shown + b" "
     names = [member.name.shown for member in room.members()]
-    listed = b" ".join(names)
-    start = 0
-    while start < len(listed):
-        end = listed.find(b" ", start + _NAMES_BYTES - len(head))
-        if end < 0:
-            end = len(listed)
-        yield head + listed[start:end]
-        start = end + 1
+    for part in cut_list(b" ".join(names), b" ", _NAMES_BYTES - len(head)):
+        yield head + part
     yield b"!end members %b %d" % (room.name.shown, len(names))
 
 
