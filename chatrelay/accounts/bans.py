@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,11 +23,12 @@ class BanJournal:
 
     def add(self, ban: Ban, decided: Decided[None]) -> None:
         """Keep a ban, in place of the one of the same target."""
-        self._decide(self._store.write(lambda accounts: accounts.bans.add(ban)), decided)
+        failures.tell(self._store.write(lambda accounts: accounts.bans.add(ban)), decided)
 
     def remove(self, target: Target, decided: Decided[None]) -> None:
         """Keep it no longer."""
-        self._decide(self._store.write(lambda accounts: accounts.bans.remove(target)), decided)
+        removed = self._store.write(lambda accounts: accounts.bans.remove(target))
+        failures.tell(removed.addCallback(lambda _: None), decided)
 
     def read(self, then: Callable[[list[Ban] | None], None]) -> None:
         """Read all of them; ``None`` if that fails."""
@@ -41,10 +40,3 @@ class BanJournal:
         reading = self._store.read(lambda accounts: accounts.bans.all())
         reading.addCallbacks(then, failed)
         reading.addErrback(lambda failure: _log.failure("reading bans failed", failure))
-
-    @staticmethod
-    def _decide(asked: Deferred[Any], decided: Decided[None]) -> None:
-        asked.addCallbacks(
-            lambda _: decided(None), lambda failure: decided(failures.refusal_of(failure))
-        )
-        asked.addErrback(lambda failure: _log.failure("answering failed", failure))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,8 +27,6 @@ from chatrelay.names import Name
 from chatrelay.rooms.kept import RoomLog
 from chatrelay.store.accounts import Accounts
 from chatrelay.store.jobs import SENTENCE
-
-T = TypeVar("T")
 
 # The rows of a page are decoded at once; so much is written to a connection at once.
 PAGE_BYTES = 256 * 1024
@@ -192,7 +189,7 @@ class Mailboxes:
         """
         account, room = (0, log.number) if isinstance(log, RoomLog) else (log.account, 0)
         asked = Asked(account, party, count, before_id=before_id, after_id=after_id, room=room)
-        self._decide(asked.answer, decided)
+        failures.tell(asked.answer, decided)
         self._writer.when_written(lambda: self._histories.ask(asked))
 
     def set_blocked(
@@ -221,7 +218,7 @@ class Mailboxes:
             else:
                 accounts.logs.unblock(mailbox.account, name.key)
 
-        self._decide(self._store.write(job).addCallback(kept), decided)
+        failures.tell(self._store.write(job).addCallback(kept), decided)
 
     def close(self) -> Deferred[None]:
         """Write everything; fires with ``None`` when that is done, or could not be."""
@@ -371,11 +368,6 @@ class Mailboxes:
         for room, (entries, size_bytes) in freed_rooms.items():
             if room in self._rooms:
                 self._rooms[room].freed(entries, size_bytes)
-
-    @staticmethod
-    def _decide(asked: Deferred[T], decided: Decided[T]) -> None:
-        asked.addCallbacks(decided, lambda failure: decided(failures.refusal_of(failure)))
-        asked.addErrback(lambda failure: _log.failure("answering failed", failure))
 
 
 def _page(

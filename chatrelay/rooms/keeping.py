@@ -12,9 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-
 from chatrelay.claims import Decided
 from chatrelay.errors import Busy, NotAllowed, Refusal, UnknownName
 from chatrelay.mailbox import failures
@@ -34,8 +31,6 @@ T = TypeVar("T")
 _KEPT_ALREADY = "Somebody keeps this room already."
 _NO_ACCOUNT = "The account of this name is gone."
 _NO_LONGER = "Just now this room is kept no more; try again."
-
-_log = Logger(namespace="chatrelay")
 
 
 class Keeping:
@@ -290,9 +285,7 @@ class Keeping:
     def _do(
         self, job: Callable[[Accounts], T], then: Callable[[T], None], decided: Decided[None]
     ) -> None:
-        asked: Deferred[None] = self._store.write(job).addCallback(then)
-        asked.addCallbacks(decided, lambda failure: decided(failures.refusal_of(failure)))
-        asked.addErrback(lambda failure: _log.failure("answering failed", failure))
+        failures.tell(self._store.write(job).addCallback(then), decided)
 
 
 def _nothing() -> None:
