@@ -54,7 +54,7 @@ class Everyone:
             for device in devices:
                 if key == own_key and not device.wants_echo:
                     continue
-                writing = Writing(device.eol, b"id" in device.caps, b"time" in device.caps)
+                writing = Writing.of(device)
                 data = encoded.get(writing)
                 if data is None:
                     data = encoded[writing] = writing.encode(line, stamp, relay)
