@@ -37,8 +37,8 @@ class Mailbox:
 
     :ivar account: the number of its account.
     :ivar name: the name; as its owner writes it, once that is known.
-    :ivar is_loaded: whether it is known what is in the log; only `deliver` and
-        `note_acked` are called before.
+    :ivar is_loaded: whether it is known what is in the log; before, only `deliver` and
+        `note_acked` do anything.
     :ivar refs: what it had accepted under which ref.
     :ivar blocked: the keys of the names that it takes nothing from.
     :ivar sent: what it sends.
@@ -53,7 +53,6 @@ class Mailbox:
         self.refs = AcceptedRefs(keeper.limits)
         self.blocked: set[bytes] = set()
         self._keeper = keeper
-        self._limits = keeper.limits
         self._unread = Shares(keeper.limits)
         self.reading = Reading(self, keeper, self._unread)
         self._kept = Kept(keeper.limits)

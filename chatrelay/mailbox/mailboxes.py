@@ -269,7 +269,7 @@ class Mailboxes:
         return self._relay.seconds()
 
     def watch(self, mailbox: Mailbox) -> None:
-        """Call `Mailbox.tick` once a second."""
+        """Call `Reading.tick` of it once a second, for as long as that asks for it."""
         self._watched[mailbox] = None
 
     def load_page(

@@ -60,7 +60,7 @@ class Keeper(Clock, Protocol):
         """Milliseconds since the epoch."""
 
     def watch(self, mailbox: Mailbox) -> None:
-        """Call `Mailbox.tick` once a second."""
+        """Call `Reading.tick` of it once a second, for as long as that asks for it."""
 
     def changed(self, mailbox: Logged, size_bytes: int = 0) -> None:
         """Something of this size is to be written: ask for it soon."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NOT_KEPT = "This room is not kept; /keep it first."
 _KEPT_ALREADY = "Somebody keeps this room already."
 _NO_ACCOUNT = "The account of this name is gone."
 _NO_LONGER = "Just now this room is kept no more; try again."
@@ -303,10 +304,5 @@ def _kept(room: Room) -> Keep:
     :raises Refusal: it is not.
     """
     if room.keep is None:
-        raise not_kept(room)
+        raise NotAllowed(room.name.shown, sentence=_NOT_KEPT)
     return room.keep
-
-
-def not_kept(room: Room) -> Refusal:
-    """The refusal of what only a kept room has."""
-    return NotAllowed(room.name.shown, sentence="This room is not kept; /keep it first.")
