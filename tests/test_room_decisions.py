@@ -142,6 +142,23 @@ class BoundTests(SlowStoreTests):
         self.do(dave, b"/join #ops")
         self.assertEqual(dave.told()[-1], b"!end members #ops 3")
 
+    def test_who_could_not_join_is_still_invited(self) -> None:
+        self.keep(b"members-only")
+        self.do(self.alice, b"/invite #ops carol")
+        phone = self.world.log_in(b"carol " + SECRET)
+        self.do(self.carol, b"/join #a")
+        self.all_told()
+        self.carol.send(b"/join #ops\n")
+        phone.send(b"/join #b\n")
+        self.world.settle_all()
+        self.assertEqual(self.carol.told()[-1], b"!error too-many-rooms #ops")
+        [room] = self.world.in_store(lambda accounts: accounts.rooms.all())
+        self.assertEqual([has_joined for _, has_joined in room.members], [True, True, False])
+        self.do(phone, b"/leave #b")
+        self.carol.told()
+        self.do(self.carol, b"/join #ops")
+        self.assertEqual(self.carol.told()[-1], b"!end members #ops 3")
+
     def test_kept_rooms(self) -> None:
         devices = [self.alice, *(self.world.log_in(b"alice " + SECRET) for _ in range(2))]
         self.do(self.alice, b"/leave #ops", b"/join #a", b"/join #b")

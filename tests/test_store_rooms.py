@@ -93,6 +93,18 @@ class RoomTests(RoomsCase):
                 self.rooms.invite(number, self.store.dave)
         self.assertEqual(dict(self.rooms.all()[0].members)[self.store.dave], True)
 
+    def test_who_has_not_joined_after_all_is_still_invited(self) -> None:
+        number = self.keep()
+        with self.store.database.transaction():
+            for account in (self.store.dave, self.store.erin):
+                self.rooms.invite(number, account)
+                self.rooms.add_member(number, account)
+            self.rooms.remove_member(number, self.store.erin)
+            for account in (self.store.dave, self.store.erin):
+                self.rooms.set_not_joined(number, account)
+        members = [(self.store.carol, True), (self.store.dave, False)]
+        self.assertEqual(self.rooms.all()[0].members, members)
+
     def test_what_is_gone_is_not_changed(self) -> None:
         store, rooms = self.store, self.rooms
         with store.database.transaction():
@@ -106,6 +118,7 @@ class RoomTests(RoomsCase):
             for gone in (number + 1, 0):
                 rooms.add_member(gone, store.dave)
                 rooms.invite(gone, store.dave)
+                rooms.set_not_joined(gone, store.dave)
                 rooms.remove_member(gone, store.dave)
                 rooms.set_topic(gone, b"fire")
                 rooms.set_members_only(gone, True)
@@ -272,7 +285,11 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("keep"), KEYS, ACCOUNT_NUMBERS, st.lists(ACCOUNT_NUMBERS, max_size=3)),
         st.tuples(st.just("unkeep"), ROOM_NUMBERS),
-        st.tuples(st.sampled_from(["join", "invite", "remove"]), ROOM_NUMBERS, ACCOUNT_NUMBERS),
+        st.tuples(
+            st.sampled_from(["join", "not_joined", "invite", "remove"]),
+            ROOM_NUMBERS,
+            ACCOUNT_NUMBERS,
+        ),
         st.tuples(st.just("topic"), ROOM_NUMBERS, st.sampled_from([b"", b"fire"])),
         st.tuples(st.just("only"), ROOM_NUMBERS, st.booleans()),
         st.tuples(st.just("say"), st.dictionaries(ROOM_NUMBERS, RUNS, max_size=3), st.booleans()),
@@ -328,6 +345,11 @@ class ModelTests(SynchronousTestCase):
         store.accounts.rooms.add_member(number, account)
         if number in model.rooms and account in model.accounts:
             model.members[number][account] = True
+
+    def not_joined(self, store: Store, model: Model, number: int, account: int) -> None:
+        store.accounts.rooms.set_not_joined(number, account)
+        if account in model.members.get(number, {}):
+            model.members[number][account] = False
 
     def invite(self, store: Store, model: Model, number: int, account: int) -> None:
         store.accounts.rooms.invite(number, account)

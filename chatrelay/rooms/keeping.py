@@ -188,7 +188,7 @@ class Keeping:
             try:
                 then()
             except Refusal:
-                self.remove(room, account, _nothing, _nobody)
+                self._take_back(room, account)
                 raise
             keep.accounts[account] = True
 
@@ -226,6 +226,18 @@ class Keeping:
         self._do(
             lambda accounts: accounts.rooms.remove_member(keep.number, account), removed, decided
         )
+
+    def _take_back(self, room: Room, account: int) -> None:
+        """Somebody has not joined a room after all; who was invited still is."""
+        keep = _kept(room)
+        if account not in keep.accounts:
+            self.remove(room, account, _nothing, _nobody)
+            return
+
+        def job(accounts: Accounts) -> None:
+            accounts.rooms.set_not_joined(keep.number, account)
+
+        self._do(job, lambda _: None, _nobody)
 
     def _check_is_there(self, account: int, name: Name | None) -> None:
         """

@@ -108,6 +108,11 @@ class Rooms:
         """An account may join a room; if it has, it stays."""
         self._rows(_ADD_MEMBER, number, account, 0)
 
+    def set_not_joined(self, number: int, account: int) -> None:
+        """An account has not joined a room after all; it may, unless it was removed."""
+        query = "UPDATE room_member SET has_joined = 0 WHERE room = ? AND account = ?"
+        self._rows(query, number, account)
+
     def remove_member(self, number: int, account: int) -> None:
         """An account belongs to a room no more, and is not invited."""
         self._rows("DELETE FROM room_member WHERE room = ? AND account = ?", number, account)
