@@ -328,6 +328,21 @@ class ReceiptTests(AwayCase):
             # Once it has been told.
             self.assertEqual(len(self.carol.told()), 2)
 
+    def test_nobody_has_looked_into_the_log_it_waits_in(self) -> None:
+        [number] = stored_ids(self.carol.lines(b"@ref=1 %bob%x"))
+        self.carol.end()
+        self.world = self.world.restarted(is_killed=True)
+        lamp = self.bob(caps=b"ack")
+        self.ack(lamp)
+        lamp.end()
+        mailboxes = self.world.relay.mailboxes
+        self.assertIn(b"carol", [mailbox.name.key for mailbox in mailboxes._mailboxes.values()])
+        self.world.pass_time(121)
+        self.assertEqual(mailboxes._mailboxes, {})
+        self.carol = self.world.connect()
+        self.carol.send(b"/caps receipts\ncarol " + SECRET + b"\n")
+        self.assertEqual(self.carol.told()[2:], [b"@ref=1 !acked bob id=%x" % number])
+
     def test_in_their_place_among_messages(self) -> None:
         [number] = stored_ids(self.carol.lines(b"@ref=1 %bob%x"))
         self.carol.end()

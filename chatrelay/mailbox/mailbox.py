@@ -289,8 +289,7 @@ class Mailbox:
         """Whether all that is known of it can be read again from the store."""
         self.refs.forget_old(now_s)
         return (
-            self.is_loaded
-            and self.reading.is_idle
+            self.reading.is_idle
             and not (self.refs.known or self._uncommitted or self._acks)
             and not (self.sent or self.has_to_write_again)
         )
