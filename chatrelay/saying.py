@@ -77,26 +77,37 @@ def announce(session: Session, text: bytes, ref: bytes) -> None:
     note_sent(session, 0)
 
 
-def _when_known(session: Session, room: Room, then: Callable[[], None], ref: bytes) -> None:
+def _when_known(session: Session, room: Room, then: Callable[[bool], None], ref: bytes) -> None:
     """
     Hold the session until it is known what is in the logs that it goes into.
 
     It is a member, or others could have all those logs looked at.
+
+    :param then: says it; told whether there is a log of which that is not known even then.
     """
+    unknown = room.unknown_logs()
 
     def when_known() -> None:
-        then()
+        # If all were known nobody has waited, and they still are.
+        then(bool(unknown and room.unknown_logs()))
         note_sent(session, 0)
 
-    await_logs(session, room.unknown_logs(), when_known, ref)
+    await_logs(session, unknown, when_known, ref)
 
 
-def _say(session: Session, room: Room, target: bytes, name: Name, text: bytes, ref: bytes) -> None:
+def _say(
+    session: Session,
+    room: Room,
+    target: bytes,
+    name: Name,
+    text: bytes,
+    ref: bytes,
+    some_miss_it: bool,
+) -> None:
     if ref and is_answered_again(session, target, name, text, ref):
         # Another connection of the name has said it while the logs were looked at.
         return
     stamp = Stamp(session.relay)
-    some_miss_it = bool(room.unknown_logs())
     try:
         whole = room.say(session, b"%" + session.name.shown + b"%" + text + b"\n", 1, stamp)
     except Refusal as refusal:
@@ -114,8 +125,7 @@ def _say(session: Session, room: Room, target: bytes, name: Name, text: bytes, r
         accept(session, name, (ref,), text, whole)
 
 
-def _say_run(session: Session, room: Room, lines: bytes, count: int) -> None:
-    some_miss_it = bool(room.unknown_logs())
+def _say_run(session: Session, room: Room, lines: bytes, count: int, some_miss_it: bool) -> None:
     target = room.name.shown
     try:
         whole = room.say(session, lines, count)
