@@ -9,6 +9,7 @@ import signal
 import threading
 from pathlib import Path
 
+from tests.integration.fork_server import ForkedProcess
 from tests.integration.relay_process import RelayProcess, RelayTestCase
 
 
@@ -62,6 +63,13 @@ class ForkServerTests(RelayTestCase):
         self.assertEqual(first.wait(), 0)
         self.connect(third.address(), "carol").ping()
         second.signal(signal.SIGTERM)  # to nobody
+
+    def test_one_that_ends_before_the_signal_comes(self) -> None:
+        relay = self.start("--port", "nonsense")
+        self.assertEqual(relay.wait(), 1)
+        # As it was when it was asked.
+        self.patch(ForkedProcess, "poll", lambda _: None)
+        relay.signal(signal.SIGTERM)
 
     def test_it_keeps_nothing_of_others_open(self) -> None:
         first, second = self.start(), self.start()
