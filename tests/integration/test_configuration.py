@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -43,6 +44,14 @@ class ConfigurationTests(RelayTestCase):
         lines = output.splitlines()
         self.assertNotIn("Traceback", output)
         return process.returncode, [line.replace(f"{self.path}: ", "") for line in lines]
+
+    def read_more(self, process: subprocess.Popen[bytes], said: bytes) -> bytes:
+        """What a relay says next; fail if it says nothing more."""
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+        more = os.read(process.stdout.fileno(), 65536) if readable else b""
+        self.assertNotEqual(more, b"", said)
+        return more
 
     def test_checking_a_good_file(self) -> None:
         self.write(PORT + "[limits]\nmax-clients = 5\n")
@@ -115,13 +124,12 @@ class ConfigurationTests(RelayTestCase):
         ) as process:
             self.addCleanup(process.kill)
             os.close(theirs)
-            assert process.stdout is not None
             said = b""
             while b"port" not in said or b"quick path" not in said:
-                said += os.read(process.stdout.fileno(), 65536)
+                said += self.read_more(process, said)
             process.send_signal(signal.SIGHUP)
             while b"no --config was given" not in said:
-                said += os.read(process.stdout.fileno(), 65536)
+                said += self.read_more(process, said)
             os.close(ours)
             said += process.communicate(timeout=DEADLINE_S)[0]
             self.assertEqual(process.returncode, 0, said)
