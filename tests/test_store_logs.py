@@ -78,14 +78,37 @@ class Store:
         ]
 
 
-def read_all(store: Store, party: bytes | None, count: int, **bounds: int) -> list[Entry]:
-    """A history of carol's, piece by piece."""
-    asked = Asked(store.carol, party, count, **bounds)
+def read_all(
+    store: Store, party: bytes | None, count: int, *, room: int = 0, **bounds: int
+) -> list[Entry]:
+    """A history of carol's, or of a room, piece by piece."""
+    asked = Asked(0 if room else store.carol, party, count, room=room, **bounds)
     answers: list[list[Entry]] = []
     asked.answer.addCallback(answers.append)
     while not asked.take(asked.read(store.accounts)):
         pass
     return answers[0]
+
+
+def draw_history(
+    store: Store, data: st.DataObject, kept: list[Entry], party: bytes | None = None, room: int = 0
+) -> tuple[list[Entry], list[Entry]]:
+    """
+    Read some of a history: what was found, and what has to be.
+
+    :param kept: all of it, oldest first.
+    """
+    count = data.draw(st.integers(0, 12))
+    bound = data.draw(st.sampled_from([None, "before_id", "after_id"]))
+    at = data.draw(st.integers(0, store.last_id + 1))
+    if bound == "after_id":
+        expected = [entry for entry in kept if entry.id > at][:count]
+    else:
+        older = [entry for entry in kept if bound is None or entry.id < at]
+        expected = older[-count:] if count else []
+    with mock.patch.object(histories, "_MOST_RUNS", data.draw(st.sampled_from([1, 2, 1000]))):
+        found = read_all(store, party, count, room=room, **({bound: at} if bound else {}))
+    return found, expected
 
 
 class StoreCase(SynchronousTestCase):
@@ -423,29 +446,13 @@ class ModelTests(SynchronousTestCase):
 
     def compare_history(self, store: Store, kept: list[Kept], data: st.DataObject) -> None:
         party = data.draw(st.sampled_from([None, b"alice", b"bob", b"carol", b"nobody", b"ops"]))
-        count = data.draw(st.integers(0, 12))
-        bound = data.draw(st.sampled_from([None, "before_id", "after_id"]))
-        at = data.draw(st.integers(0, store.last_id + 1))
         wanted = [
-            entry
+            Entry(entry.id, entry.time_ms, entry.is_sent, entry.party, entry.text)
             for entry in kept
             if entry.kind is Kind.RECEIVED or (entry.kind is Kind.SENT and party is not None)
             if party is None or entry.party.lower() == party
         ]
-        if bound == "after_id":
-            expected = [entry for entry in wanted if entry.id > at][:count]
-        else:
-            older = [entry for entry in wanted if bound is None or entry.id < at]
-            expected = older[-count:] if count else []
-        with mock.patch.object(histories, "_MOST_RUNS", data.draw(st.sampled_from([1, 2, 1000]))):
-            found = read_all(store, party, count, **({bound: at} if bound else {}))
-        self.assertEqual(
-            found,
-            [
-                Entry(entry.id, entry.time_ms, entry.is_sent, entry.party, entry.text)
-                for entry in expected
-            ],
-        )
+        self.assertEqual(*draw_history(store, data, wanted, party))
 
 
 class NoteTests(StoreCase):

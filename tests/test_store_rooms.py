@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from typing import Any
-from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,26 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatrelay.mailbox import entries
 from chatrelay.mailbox.entries import Kind, Run
-from chatrelay.mailbox.histories import Asked
 from chatrelay.mailbox.log import Bounds, Changes, Entry, Written
 from chatrelay.rooms.log import KeptRoom
-from chatrelay.store import histories
 from chatrelay.store import logs as module
 from tests.store_harness import NOW_S, Cleanups
-from tests.test_store_logs import Store
+from tests.test_store_logs import Store, draw_history, read_all
 
 BOUNDS = Bounds(20, 100_000, keeps_read=True, keep_sent_s=600.0, keep_sent_entries=5)
 KEY, SHOWN = b"#ops", b"#Ops"
-
-
-def read_all(store: Store, room: int, count: int, **bounds: int) -> list[Entry]:
-    """A room's history, piece by piece."""
-    asked = Asked(0, None, count, room=room, **bounds)
-    answers: list[list[Entry]] = []
-    asked.answer.addCallback(answers.append)
-    while not asked.take(asked.read(store.accounts)):
-        pass
-    return answers[0]
 
 
 class RoomsCase(SynchronousTestCase):
@@ -51,7 +38,7 @@ class RoomsCase(SynchronousTestCase):
         return self.store.run(*texts, party=b"#Ops%alice")
 
     def texts(self, room: int) -> list[bytes]:
-        return [entry.text for entry in read_all(self.store, room, 1000)]
+        return [entry.text for entry in read_all(self.store, None, 1000, room=room)]
 
     def count(self, table: str) -> int:
         [(count,)] = self.logs._rows(f"SELECT count(*) FROM {table}")
@@ -154,7 +141,7 @@ class HistoryTests(RoomsCase):
         missed = Changes(store.dave, [run])
         written = self.say(missed, in_room, Changes(99, [run]), Changes(0, [run], room=99))
         self.assertEqual((written.gone, written.gone_rooms), ({99}, {99}))
-        found = read_all(store, number, 10)
+        found = read_all(store, None, 10, room=number)
         self.assertEqual(found, self.logs.history(store.dave, None, 10).entries)
         self.assertEqual([entry.party for entry in found], [b"#Ops%alice"] * 2)
         self.assertEqual(self.logs.page(store.dave, 0, 1000), [run])
@@ -405,14 +392,4 @@ class ModelTests(SynchronousTestCase):
 
     def compare_history(self, store: Store, model: Model, data: st.DataObject, number: int) -> None:
         kept = model.entries[number] if number in model.rooms else []
-        count = data.draw(st.integers(0, 12))
-        bound = data.draw(st.sampled_from([None, "before_id", "after_id"]))
-        at = data.draw(st.integers(0, store.last_id + 1))
-        if bound == "after_id":
-            expected = [entry for entry in kept if entry.id > at][:count]
-        else:
-            older = [entry for entry in kept if bound is None or entry.id < at]
-            expected = older[-count:] if count else []
-        with mock.patch.object(histories, "_MOST_RUNS", data.draw(st.sampled_from([1, 2, 1000]))):
-            found = read_all(store, number, count, **({bound: at} if bound else {}))
-        self.assertEqual(found, expected)
+        self.assertEqual(*draw_history(store, data, kept, room=number))
