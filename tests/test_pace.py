@@ -255,8 +255,7 @@ class PacedTests(SynchronousTestCase):
         self.world.pass_time(1)
         self.assertEqual(len(client.told()), 10)
 
-    def test_time_counts(self) -> None:
-        """A line that takes a millisecond counts for ten."""
+    def one_whose_lines_take_a_millisecond(self) -> Client:
         now_s = [0.0]
         world = World(Limits(lines_per_s=10, burst_s=10), seconds=lambda: now_s[0])
         alice = world.join(b"alice")
@@ -267,6 +266,11 @@ class PacedTests(SynchronousTestCase):
             now_s[0] += 0.001
 
         self.patch(alice.protocol, "_serve", slow)
+        return alice
+
+    def test_time_counts(self) -> None:
+        """A line that takes a millisecond counts for ten."""
+        alice = self.one_whose_lines_take_a_millisecond()
         answered = 0
         for _ in range(30):
             answered += len(alice.lines(b"/ping"))
@@ -294,16 +298,7 @@ class PacedTests(SynchronousTestCase):
 
     def test_time_counts_of_lines_that_came_together_too(self) -> None:
         """They are counted one by one, up to the end of the turn in which they were too many."""
-        now_s = [0.0]
-        world = World(Limits(lines_per_s=10, burst_s=10), seconds=lambda: now_s[0])
-        alice = world.join(b"alice")
-        serve = alice.protocol._serve
-
-        def slow(*arguments: object) -> None:
-            serve(*arguments)  # type: ignore[arg-type]
-            now_s[0] += 0.001
-
-        self.patch(alice.protocol, "_serve", slow)
+        alice = self.one_whose_lines_take_a_millisecond()
         answered = len(alice.lines(*[b"/ping"] * 90))
         self.assertGreaterEqual(answered, 10)
         self.assertLessEqual(answered, 20)
